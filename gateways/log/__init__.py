@@ -1,0 +1,1 @@
+"""Appending to the log, reading it back, following it."""

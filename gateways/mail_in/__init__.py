@@ -1,0 +1,1 @@
+"""Mail arriving from outside: SMTP and SES."""

@@ -1,0 +1,1 @@
+"""Postgres, keyring, blobs: operational tables that are not rebuilt from the log."""
