@@ -1,0 +1,61 @@
+"""Fixtures of every room. What they are made of is in tests/support."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from gateways.local_ports import free_port as a_free_port
+from gateways.local_servers import Servers
+from tests.support.servers import ServersOfTheRun, ask, create_database, drop_database
+
+_OWNED = pytest.StashKey[ServersOfTheRun]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.stash[_OWNED] = ServersOfTheRun().open()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    """Tell a worker of pytest-xdist where to ask for the servers."""
+    node.workerinput["servers_port"] = node.config.stash[_OWNED].port
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if (owned := config.stash.get(_OWNED, None)) is not None:
+        owned.close()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def servers(pytestconfig: pytest.Config) -> Servers:
+    """Kafka and Postgres, shared by the whole run."""
+    if hasattr(pytestconfig, "workerinput"):
+        return ask(pytestconfig.workerinput["servers_port"])
+    return pytestconfig.stash[_OWNED].get()
+
+
+@pytest.fixture
+def database(servers: Servers) -> Iterator[str]:
+    """The URL of an empty database of this test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield create_database(servers, name)
+    drop_database(servers, name)
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A beginning for names of topics and groups that no other test uses."""
+    return f"t{uuid.uuid4().hex[:12]}."
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens."""
+    return a_free_port()
