@@ -1,1 +1,1 @@
-"""Every shape that crosses a process: topics, the envelope, commands, events, the API's JSON. Imports only the domain."""
+"""Every shape that crosses a process: topics, envelope, commands, events, the API's JSON. Imports only the domain."""

@@ -1,0 +1,191 @@
+"""Plans, accounts and API keys: who may do what."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, assert_never
+
+from domain.plans import LONGEST_LIFETIME_MINUTES, Limits
+
+#: Plans are decided in one place, under this key.
+PLANS_KEY = "plans"
+
+
+@dataclass(frozen=True, slots=True)
+class DefinePlan:
+    name: str
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class CreateAccount:
+    account: str
+    plan: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssignPlan:
+    account: str
+    plan: str
+
+
+@dataclass(frozen=True, slots=True)
+class IssueApiKey:
+    """`hash` is the SHA-256 of the whole key, in hex; the key itself is shown once and kept nowhere."""
+
+    account: str
+    key: str
+    prefix: str
+    hash: str
+    scopes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeApiKey:
+    account: str
+    key: str
+
+
+AccountCommand = DefinePlan | CreateAccount | AssignPlan | IssueApiKey | RevokeApiKey
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDefined:
+    name: str
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRefused:
+    name: str
+    reason: Literal["beyond_longest_lifetime", "not_positive", "default_beyond_longest"]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountCreated:
+    account: str
+    plan: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanAssigned:
+    account: str
+    plan: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyIssued:
+    account: str
+    key: str
+    prefix: str
+    hash: str
+    scopes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyRevoked:
+    account: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountCommandRefused:
+    command: Literal["CreateAccount", "AssignPlan", "IssueApiKey", "RevokeApiKey"]
+    account: str
+    reason: Literal["unknown_account", "already", "unknown_key"]
+
+
+AccountEvent = (
+    PlanDefined | PlanRefused | AccountCreated | PlanAssigned | ApiKeyIssued | ApiKeyRevoked | AccountCommandRefused
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    plan: str
+    keys: list[str] = field(default_factory=list)
+
+
+Document = Account
+Key = tuple[str, str]
+Documents = Mapping[Key, Document | None]
+
+
+def needs(command: AccountCommand, key: str) -> list[Key]:
+    """The documents a decision on this command reads; `key` is the key of its record."""
+    return [] if isinstance(command, DefinePlan) else [("account", key)]
+
+
+def decide(documents: Documents, command: AccountCommand, now: object) -> list[AccountEvent]:
+    """What follows from this command, as things stand; none of these rules depends on the time."""
+    del now
+    if isinstance(command, DefinePlan):
+        reason = _fault_of(command.limits)
+        return [PlanRefused(command.name, reason) if reason else PlanDefined(command.name, command.limits)]
+    account = documents.get(("account", command.account))
+    if isinstance(command, CreateAccount):
+        known = AccountCommandRefused("CreateAccount", command.account, "already")
+        return [known if account else AccountCreated(command.account, command.plan)]
+    return [_change(account, command)]
+
+
+def _change(account: Account | None, command: AssignPlan | IssueApiKey | RevokeApiKey) -> AccountEvent:
+    name: Literal["AssignPlan", "IssueApiKey", "RevokeApiKey"]
+    event: AccountEvent
+    match command:
+        case AssignPlan():
+            name, event = "AssignPlan", PlanAssigned(command.account, command.plan)
+        case IssueApiKey():
+            name = "IssueApiKey"
+            event = ApiKeyIssued(command.account, command.key, command.prefix, command.hash, command.scopes)
+            if account and command.key in account.keys:
+                return AccountCommandRefused(name, command.account, "already")
+        case RevokeApiKey():
+            name, event = "RevokeApiKey", ApiKeyRevoked(command.account, command.key)
+            if account and command.key not in account.keys:
+                return AccountCommandRefused(name, command.account, "unknown_key")
+        case _:
+            assert_never(command)
+    return event if account else AccountCommandRefused(name, command.account, "unknown_account")
+
+
+def touches(event: AccountEvent) -> list[Key]:
+    """The documents that folding this event changes."""
+    match event:
+        case AccountCreated() | PlanAssigned() | ApiKeyIssued() | ApiKeyRevoked():
+            return [("account", event.account)]
+        case _:
+            return []
+
+
+def evolve(documents: Documents, event: AccountEvent) -> dict[Key, Document | None]:
+    """The documents this event changes, as they are after it."""
+    match event:
+        case AccountCreated():
+            return {("account", event.account): Account(event.plan)}
+        case PlanAssigned() | ApiKeyIssued() | ApiKeyRevoked():
+            account = documents.get(("account", event.account))
+            return {("account", event.account): _changed(account, event)} if account else {}
+        case PlanDefined() | PlanRefused() | AccountCommandRefused():
+            return {}
+        case _:
+            assert_never(event)
+
+
+def _changed(account: Account, event: PlanAssigned | ApiKeyIssued | ApiKeyRevoked) -> Account:
+    match event:
+        case PlanAssigned():
+            return Account(event.plan, account.keys)
+        case ApiKeyIssued():
+            return Account(account.plan, [*account.keys, event.key])
+        case ApiKeyRevoked():
+            return Account(account.plan, [key for key in account.keys if key != event.key])
+
+
+def _fault_of(
+    limits: Limits,
+) -> Literal["beyond_longest_lifetime", "not_positive", "default_beyond_longest"] | None:
+    if min(limits.default_ttl_minutes, limits.longest_ttl_minutes, limits.live_mailboxes, limits.live_messages) < 1:
+        return "not_positive"
+    if limits.longest_ttl_minutes > LONGEST_LIFETIME_MINUTES:
+        return "beyond_longest_lifetime"
+    return "default_beyond_longest" if limits.default_ttl_minutes > limits.longest_ttl_minutes else None

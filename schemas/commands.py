@@ -1,0 +1,10 @@
+"""Every command there is, by context."""
+
+from typing import Final, get_args
+
+from domain.account import AccountCommand
+from domain.mailbox_commands import MailboxCommand
+from schemas.vocabulary import Vocabulary
+
+MAILBOX: Final = Vocabulary("mailbox", get_args(MailboxCommand))
+ACCOUNT: Final = Vocabulary("account", get_args(AccountCommand))

@@ -1,0 +1,12 @@
+"""Every event there is, by context: what the truth topics hold."""
+
+from typing import Final, get_args
+
+from domain.account import AccountEvent
+from domain.mailbox_events import MailboxEvent
+from domain.outcomes import EventSkipped, LogOpened, Outcome
+from schemas.vocabulary import Vocabulary
+
+LOG: Final = Vocabulary("log", {LogOpened: "log.opened.v1", EventSkipped: "log.event-skipped.v1"})
+MAILBOX: Final = Vocabulary("mailbox", (*get_args(MailboxEvent), *get_args(Outcome)), others=(LOG,))
+ACCOUNT: Final = Vocabulary("account", (*get_args(AccountEvent), *get_args(Outcome)), others=(LOG,))

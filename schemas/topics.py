@@ -1,0 +1,65 @@
+"""Every topic there is: what it holds, how its records are keyed, and how long they are kept (DESIGN 3.1).
+
+`main.py provision` creates them and asserts that the live configuration is still this one.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+DAY_MS: Final = 24 * 3600 * 1000
+FOREVER: Final = -1
+
+#: Bytes of one record batch: what `append` may take, with room for the headers of the records in it.
+MAX_MESSAGE_BYTES: Final = 2_097_152
+#: Bytes of the batches a decider writes; at most half of what the topic takes.
+DECIDER_BATCH_BYTES: Final = 1_000_000
+
+#: Postgres's channel on which projections announce how far they are: `topic partition position name,name…`.
+FOLDED_CHANNEL: Final = "folded"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic: its name, what its records are keyed by, and for how many milliseconds they are kept."""
+
+    name: str
+    key: str
+    holds: str
+    kept_ms: int
+    #: Truth: written by compare and append, begins with `log.opened`, never compacted, kept forever.
+    truth: bool = False
+    #: An acknowledgement stands on it: the broker's clock stamps it, and a single node flushes each append.
+    acknowledged: bool = True
+
+    def settings(self, *, single_node: bool) -> dict[str, str]:
+        """The topic's configuration on the broker; drift from it stops every role at its start."""
+        durable = {"flush.messages": "1"} if single_node and self.acknowledged else {}
+        clustered = {} if single_node else {"min.insync.replicas": "2"}
+        return {
+            "cleanup.policy": "delete",
+            "retention.ms": str(self.kept_ms),
+            "retention.bytes": "-1",
+            "message.timestamp.type": "LogAppendTime" if self.acknowledged else "CreateTime",
+            "max.message.bytes": str(MAX_MESSAGE_BYTES),
+            "unclean.leader.election.enable": "false",
+            **durable,
+            **clustered,
+        }
+
+
+MAILBOX_COMMANDS: Final = Topic("mailbox.commands", "owner", "create, extend, read, delete, expire", 30 * DAY_MS)
+MAIL_RAW: Final = Topic(
+    "mail.raw", "owner", "one record for each accepted recipient: the sealed mail as it came", 38 * DAY_MS
+)
+MAILBOX_EVENTS: Final = Topic(
+    "mailbox.events", "owner", "what happened to mailboxes and their messages", FOREVER, truth=True
+)
+ACCOUNT_COMMANDS: Final = Topic("account.commands", "account", "plans, accounts, API keys", 30 * DAY_MS)
+ACCOUNT_EVENTS: Final = Topic(
+    "account.events", "account", "what happened to plans, accounts and API keys", FOREVER, truth=True
+)
+DEAD_LETTERS: Final = Topic(
+    "dead.letters", "the original's", "full original bytes, headers and cause", 90 * DAY_MS, acknowledged=False
+)
+
+TOPICS: Final = (MAILBOX_COMMANDS, MAIL_RAW, MAILBOX_EVENTS, ACCOUNT_COMMANDS, ACCOUNT_EVENTS, DEAD_LETTERS)
