@@ -1,0 +1,216 @@
+"""The truth topics: appending a batch whole or not at all, and reading on.
+
+*Reading on* is the one thing that must be right for compare and append to be safe (DESIGN 4, rule 2):
+
+- by our own contiguous position, never by jumping to where a client library thinks it should be
+  (`auto_offset_reset="none"`; a record at any other offset than the next one ends the attempt);
+- the broker's idea of the end is a hint that may be too short (a stale leader says so without an error), so reading is
+  not finished below the floor: the highest offset this process knows to be in the log;
+- too short is safe (the batch then lands elsewhere and is void), too long cannot be.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from gateways.log.kafka import APPEND_LIMIT_SECONDS, as_record, client_settings, start_producer, throw_away
+from schemas.envelope import Headers, Record
+from schemas.topics import DECIDER_BATCH_BYTES
+
+log = logging.getLogger(__name__)
+
+#: Seconds without a record, while more are known to be there, after which a reader is replaced.
+STALLED_SECONDS: Final = 8.0
+#: What one record takes beside its key, value and headers, at the most (Kafka's record format, version 2).
+RECORD_OVERHEAD_BYTES: Final = 64
+
+
+class LogUnavailable(Exception):
+    """The log can't be read or appended to now; nothing is known to have happened."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records that are appended together: one Kafka record batch, one acknowledgement."""
+
+    records: list[tuple[bytes, bytes, Headers]] = field(default_factory=list)
+    size: int = 0
+
+    def fits(self, records: list[tuple[bytes, bytes, Headers]]) -> bool:
+        return not self.records or self.size + sum(map(_bytes_of, records)) <= DECIDER_BATCH_BYTES
+
+    def add(self, records: list[tuple[bytes, bytes, Headers]]) -> None:
+        self.records += records
+        self.size += sum(map(_bytes_of, records))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+def _bytes_of(record: tuple[bytes, bytes, Headers]) -> int:
+    key, value, headers = record
+    return len(key) + len(value) + sum(len(n) + len(v) + 4 for n, v in headers) + RECORD_OVERHEAD_BYTES
+
+
+class EventLog:
+    """The truth topics as deciders, replays and verifications need them. Topics go by their unprefixed names."""
+
+    def __init__(self, bootstrap: str, *, prefix: str = "") -> None:
+        self._bootstrap = bootstrap
+        self._prefix = prefix
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+        self._readers: dict[TopicPartition, AIOKafkaConsumer] = {}
+
+    async def close(self) -> None:
+        if self._producer is not None:
+            await throw_away(self._producer)
+            self._producer = None
+        for tp in list(self._readers):
+            await self._drop(tp)
+
+    # ── appending ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def batch(self) -> Batch:
+        return Batch()
+
+    async def append(self, topic: str, partition: int, batch: Batch, *, limit: float = APPEND_LIMIT_SECONDS) -> int:
+        """The offset of the batch's first record, once it is acknowledged; −1 where the broker only says "repeated".
+
+        Raises LogUnavailable after any error or `limit` seconds: the batch may still land later, exactly once or never.
+        """
+        producer = await self._open()
+        builder = producer.create_batch()
+        for key, value, headers in batch.records:
+            if builder.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
+                raise ValueError(f"a batch of {batch.size} bytes does not fit one record batch")
+        try:
+            async with asyncio.timeout(limit):
+                sent = await producer.send_batch(builder, self._prefix + topic, partition=partition)
+                found = await sent
+        except (KafkaError, TimeoutError, asyncio.CancelledError) as error:
+            await self._discard(producer)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            raise LogUnavailable(f"append to {topic}/{partition}: {error!r}") from error
+        if found.offset < 0:
+            await self._discard(producer)
+        return int(found.offset)
+
+    async def _open(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                try:
+                    self._producer = await start_producer(self._bootstrap, batch_bytes=DECIDER_BATCH_BYTES + 100_000)
+                except KafkaError as error:
+                    raise LogUnavailable(f"no broker: {error!r}") from error
+            return self._producer
+
+    async def _discard(self, producer: AIOKafkaProducer) -> None:
+        """After an error its sequence numbers are spent and every later batch would fail: only a new one heals."""
+        if self._producer is producer:
+            self._producer = None
+        await throw_away(producer)
+
+    # ── reading on ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def read_on(
+        self, topic: str, partition: int, position: int, *, floor: int = 0
+    ) -> AsyncIterator[list[Record]]:
+        """All records from `position` to the end of the log, which is not below `floor`, in order and without a gap.
+
+        Void records are among them. Raises LogUnavailable where that can't be had: start again from what is known.
+        """
+        tp = TopicPartition(self._prefix + topic, partition)
+        try:
+            reader = await self._reader(tp)
+            reader.resume(tp)
+            reader.seek(tp, position)
+            while True:
+                async with asyncio.timeout(STALLED_SECONDS):
+                    end = (await reader.end_offsets([tp]))[tp]
+                while position < end:
+                    async with asyncio.timeout(STALLED_SECONDS):
+                        records = await self._some(reader, tp, topic)
+                    _without_gap(records, position)
+                    position += len(records)
+                    yield records
+                if position >= max(floor, end):
+                    break
+                # A leader that has fallen behind says so without an error: ask the others who leads.
+                await reader._client.force_metadata_update()  # noqa: SLF001 - the public way waits metadata_max_age_ms
+                await asyncio.sleep(0.1)
+            reader.pause(tp)
+        except (KafkaError, TimeoutError) as error:
+            await self._drop(tp)
+            raise LogUnavailable(f"reading {topic}/{partition} at {position}: {error!r}") from error
+        except BaseException:
+            await self._drop(tp)
+            raise
+
+    @staticmethod
+    async def _some(reader: AIOKafkaConsumer, tp: TopicPartition, topic: str) -> list[Record]:
+        while True:
+            found = await reader.getmany(tp, timeout_ms=300, max_records=2000)
+            if records := found.get(tp):
+                return [as_record(record, topic) for record in records]
+
+    async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """First offset kept and the offset after the last; raises LogUnavailable. A stale leader's end is too short."""
+        tp = TopicPartition(self._prefix + topic, partition)
+        try:
+            reader = await self._reader(tp)
+            async with asyncio.timeout(STALLED_SECONDS):
+                return (await reader.beginning_offsets([tp]))[tp], (await reader.end_offsets([tp]))[tp]
+        except (KafkaError, TimeoutError) as error:
+            await self._drop(tp)
+            raise LogUnavailable(f"bounds of {topic}/{partition}: {error!r}") from error
+
+    async def partitions(self, topic: str) -> list[int]:
+        """The partitions of a topic; raises LogUnavailable."""
+        producer = await self._open()
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                return sorted(await producer.partitions_for(self._prefix + topic))
+        except (KafkaError, TimeoutError) as error:
+            raise LogUnavailable(f"partitions of {topic}: {error!r}") from error
+
+    async def _reader(self, tp: TopicPartition) -> AIOKafkaConsumer:
+        """Kept alive between uses: a new one may bootstrap at a broker that knows an older truth."""
+        if tp not in self._readers:
+            reader = AIOKafkaConsumer(
+                **client_settings(self._bootstrap),
+                group_id=None,
+                auto_offset_reset="none",
+                enable_auto_commit=False,
+                max_partition_fetch_bytes=8_388_608,
+            )
+            try:
+                await reader.start()
+            except BaseException:
+                await reader.stop()
+                raise
+            reader.assign([tp])
+            reader.pause(tp)
+            self._readers[tp] = reader
+        return self._readers[tp]
+
+    async def _drop(self, tp: TopicPartition) -> None:
+        reader = self._readers.pop(tp, None)
+        if reader is not None:
+            try:
+                async with asyncio.timeout(2):
+                    await reader.stop()
+            except (KafkaError, TimeoutError):
+                log.warning("reader did not stop", extra={"partition": tp.partition})
+
+
+def _without_gap(records: list[Record], position: int) -> None:
+    for expected, record in enumerate(records, position):
+        if record.offset != expected:
+            raise LogUnavailable(f"{record.topic}/{record.partition}: wanted offset {expected}, got {record.offset}")

@@ -1,0 +1,173 @@
+"""Creating the topics, asserting that the live configuration is the one that was meant, and opening the log (DESIGN 3.1).
+
+Drift stops a process with one sentence, and so does a log that is not the one Postgres remembers.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from domain.outcomes import LogOpened
+from gateways.log.event_log import EventLog
+from gateways.log.kafka import client_settings
+from gateways.stores.postgres import Pool
+from schemas import events
+from schemas.envelope import Source, event_headers
+from schemas.ids import new_id
+from schemas.topics import TOPICS, Topic
+from schemas.vocabulary import encode
+
+#: Partitions of each topic on one node and in a cluster; never raised in place, because keys would move.
+SINGLE_NODE_PARTITIONS: Final = 1
+CLUSTER_PARTITIONS: Final = 12
+
+
+class Misprovisioned(Exception):
+    """The live log is not what this installation was made with; the sentence says what to do."""
+
+
+@asynccontextmanager
+async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(**client_settings(bootstrap))
+    try:
+        await client.start()
+        yield client
+    finally:
+        await client.close()
+
+
+async def provision(bootstrap: str, *, prefix: str = "", partitions: int | None = None) -> None:
+    """Creates the topics that are missing, then asserts all of them. Raises Misprovisioned or KafkaError."""
+    async with admin(bootstrap) as client:
+        brokers = len((await client.describe_cluster())["brokers"])
+        single = brokers < 3
+        count = partitions or (SINGLE_NODE_PARTITIONS if single else CLUSTER_PARTITIONS)
+        replication = 1 if single else 3
+        there = set(await client.list_topics())
+        wanted = [
+            NewTopic(prefix + topic.name, count, replication, topic_configs=topic.settings(single_node=single))
+            for topic in TOPICS
+            if prefix + topic.name not in there
+        ]
+        if wanted:
+            answer = await client.create_topics(wanted)
+            for name, code, *_ in answer.topic_errors:  # type: ignore[attr-defined] # aiokafka types every answer as Response
+                if code and not isinstance(for_code(code)(), TopicAlreadyExistsError):
+                    raise Misprovisioned(f"Kafka would not create the topic {name}: {for_code(code).__name__}.")
+        await _assert_live(client, TOPICS, prefix=prefix, single=single)
+
+
+async def _assert_live(client: AIOKafkaAdminClient, topics: Sequence[Topic], *, prefix: str, single: bool) -> None:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, prefix + topic.name) for topic in topics]
+    live: dict[str, dict[str, str]] = {}
+    for answer in await client.describe_configs(resources):
+        for _, _, _, name, entries in answer.resources:  # type: ignore[attr-defined] # as above
+            live[name] = {entry[0]: entry[1] for entry in entries}
+    for topic in topics:
+        for setting, meant in topic.settings(single_node=single).items():
+            found = live.get(prefix + topic.name, {}).get(setting)
+            if found != meant:
+                raise Misprovisioned(
+                    f"The topic {prefix + topic.name} has {setting}={found}, but acknowledgements are promised on {meant}. "
+                    f"Set it back: kafka-configs.sh --alter --topic {prefix + topic.name} --add-config {setting}={meant}"
+                )
+
+
+async def open_log(log: EventLog, pool: Pool) -> None:
+    """Makes sure every truth partition begins with `log.opened`, and that it is the log Postgres remembers.
+
+    Raises Misprovisioned where two histories would be mixed.
+    """
+    for topic in (topic for topic in TOPICS if topic.truth):
+        for partition in await log.partitions(topic.name):
+            found = await _identity(log, topic.name, partition)
+            remembered = await pool.fetchval(
+                "select log from logs where topic = $1 and partition = $2", topic.name, partition
+            )
+            if found is None and remembered is None:
+                found = await _begin(log, topic.name, partition)
+            if remembered is not None and found != remembered:
+                raise Misprovisioned(
+                    f"Postgres remembers {topic.name}/{partition} as {remembered}, but Kafka has {found or 'an empty log'}: "
+                    f"they are not from one history. Restore the Kafka data that belongs to this database, or start with an "
+                    f"empty database to build it from this log."
+                )
+            await _not_shorter_than_remembered(log, pool, topic.name, partition)
+            await pool.execute(
+                "insert into logs (topic, partition, log) values ($1, $2, $3) on conflict do nothing",
+                topic.name,
+                partition,
+                found,
+            )
+
+
+async def _identity(log: EventLog, topic: str, partition: int) -> str | None:
+    start, end = await log.bounds(topic, partition)
+    if start == end:
+        return None
+    async for records in log.read_on(topic, partition, start):
+        first = records[0]
+        opened = events.LOG.decode("log.opened.v1", first.value)
+        if first.void or not isinstance(opened, LogOpened):
+            raise Misprovisioned(
+                f"{topic}/{partition} does not begin with log.opened: it is not a log of Postledger's."
+            )
+        return opened.log
+    return None
+
+
+async def _begin(log: EventLog, topic: str, partition: int) -> str:
+    """Whoever is first opens the log; a second one's record lands at offset 1 and is void."""
+    opened = LogOpened(new_id("log"))
+    batch = log.batch()
+    headers = event_headers(
+        event_id=opened.log,
+        kind=events.LOG.type_of(opened),
+        subject=opened.log,
+        at=datetime.now(UTC),
+        position=0,
+        cause={},
+        source=Source(topic, partition, 0),
+        sequence=1,
+    )
+    batch.add([(b"", encode(opened), headers)])
+    if await log.append(topic, partition, batch) == 0:
+        return opened.log
+    found = await _identity(log, topic, partition)
+    assert found is not None
+    return found
+
+
+async def _not_shorter_than_remembered(log: EventLog, pool: Pool, topic: str, partition: int) -> None:
+    """A stale leader may look short for a while: only what stays so is a loss."""
+    remembered = await pool.fetchval(
+        "select max(position) from checkpoints where topic = $1 and partition = $2", topic, partition
+    )
+    for _ in range(30):
+        _, end = await log.bounds(topic, partition)
+        if (remembered or 0) <= end:
+            return
+        await asyncio.sleep(1)
+    raise Misprovisioned(
+        f"{topic}/{partition} ends at {end}, but the tables were folded up to {remembered}: records are missing. Restore the "
+        f"Kafka data that belongs to this database, or start with an empty database to build it from this log."
+    )
+
+
+async def wait_for_broker(bootstrap: str, *, seconds: float = 30) -> None:
+    """Returns once a broker answers; raises KafkaError."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            async with admin(bootstrap):
+                return
+        except (KafkaError, OSError):
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(0.1)

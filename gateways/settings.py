@@ -1,0 +1,135 @@
+"""Every setting there is: environment variables that begin with `POSTLEDGER_`, read once, by `main.py` alone.
+
+A secret may be named by a file instead (`POSTLEDGER_DATABASE_URL_FILE`). A variable with our prefix that is none of ours is
+an error, so that a misspelt one is not silently ignored.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+PREFIX: Final = "POSTLEDGER_"
+
+
+class SettingsError(Exception):
+    """The settings can't be used; each line says which and why."""
+
+
+def _host_and_port(text: str) -> str:
+    host, separator, port = text.rpartition(":")
+    if not separator or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("must be host:port, such as 127.0.0.1:8080")
+    return text
+
+
+def _domain(text: str) -> str:
+    if not text or "@" in text or " " in text:
+        raise ValueError("must be a domain, such as mail.example.org")
+    return text.lower()
+
+
+Address = Annotated[str, AfterValidator(_host_and_port)]
+
+
+class Settings(BaseModel):
+    """One installation's settings; the description of each is what `main.py settings` prints."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Path = Field(Path(".data"), description="Folder of everything this machine keeps.")
+    kafka: str | None = Field(None, description="Kafka servers, host:port[,…]; without it `up` starts one.")
+    database_url: SecretStr | None = Field(None, description="postgresql://… ; without it `up` starts one.")
+    http: Address = Field("127.0.0.1:8080", description="Where HTTP listens.")
+    smtp: Address = Field("127.0.0.1:2525", description="Where SMTP listens.")
+    mail_domain: Annotated[str, AfterValidator(_domain)] = Field(
+        "mail.localhost", description="The domain of the addresses that are given out."
+    )
+    keyset: Path | None = Field(
+        None, description="The keyset file; <data>/keyset.json by default, made on first start."
+    )
+    blobs: Path | None = Field(None, description="The folder of large mails; <data>/blobs by default.")
+    rates: Literal["on", "off"] = Field("on", description="Rate limits; `off` lifts them for load tests.")
+    sns_topics: str = Field("", description="ARNs of the SNS topics whose mail is taken, separated by commas.")
+    tls_certificate: Path | None = Field(
+        None, description="PEM certificate chain for STARTTLS; self-signed without it."
+    )
+    tls_key: Path | None = Field(None, description="PEM key of that certificate.")
+    topic_prefix: str = Field("", description="What names of topics and groups begin with, on a shared Kafka.")
+    partitions: int | None = Field(
+        None, ge=1, le=256, description="Partitions of new topics; 1 alone, 12 in a cluster."
+    )
+    parsers: int = Field(1, ge=1, le=64, description="Child processes that parse mail, in each worker.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe log line shown."
+    )
+
+    @property
+    def keyset_path(self) -> Path:
+        return self.keyset or self.data / "keyset.json"
+
+    @property
+    def blobs_path(self) -> Path:
+        return self.blobs or self.data / "blobs"
+
+    @property
+    def http_address(self) -> tuple[str, int]:
+        return _split(self.http)
+
+    @property
+    def smtp_address(self) -> tuple[str, int]:
+        return _split(self.smtp)
+
+
+SECRETS: Final = frozenset(name for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation))
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings as the environment names them. Raises SettingsError."""
+    given: dict[str, Any] = {}
+    problems = []
+    for variable, value in environment.items():
+        if not variable.startswith(PREFIX):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name.endswith("_file") and name.removesuffix("_file") in SECRETS:
+            given[name.removesuffix("_file")] = Path(value).read_text().strip()
+        elif name in Settings.model_fields:
+            given[name] = value or None
+        else:
+            problems.append(f"{variable} is no setting of Postledger's: `python main.py settings` lists them.")
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        problems += [
+            f"{PREFIX}{str(found['loc'][0]).upper()}: {found['msg'].removeprefix('Value error, ')}."
+            for found in error.errors(include_url=False, include_input=False)
+        ]
+        settings = Settings()
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings
+
+
+def describe(settings: Settings) -> list[dict[str, str]]:
+    """Name, type, default, present value (secrets hidden) and meaning of every setting."""
+    return [
+        {
+            "name": PREFIX + name.upper(),
+            "default": "" if field.default is None else str(field.default),
+            "value": "***" if name in SECRETS and getattr(settings, name) else _shown(getattr(settings, name)),
+            "meaning": field.description or "",
+        }
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else str(value)

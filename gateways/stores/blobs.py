@@ -1,0 +1,124 @@
+"""The blob store: what is too large for the log, sealed before it gets here (DESIGN 3.3).
+
+A blob is written whole or not at all: to a draft, fsynced, renamed, its folder fsynced; only then does its name go into the
+log. It is sealed in frames of a mebibyte, each bound to its number and to whether it is the last, so that neither reading nor
+writing needs the whole in memory and a truncated or reordered blob can't be opened.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from gateways.stores.sealing import Unsealable, open_bytes, seal_bytes
+
+FRAME_BYTES: Final = 1_048_576
+LENGTH_BYTES: Final = 4
+
+
+class BlobMissing(Exception):
+    """There is no blob of this name: erased, or the store is not the one this log was written with."""
+
+
+#: `mbx_…/msg_….raw`: whose it is, and what.
+NAME: Final = re.compile(r"([a-z]+_[0-9a-z]+)/([a-z]+_[0-9a-z]+\.[a-z]+)")
+
+
+class LocalBlobs:
+    """Blobs as files below one folder: all blobs of one subject in a folder of its own, so that they end together."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def _path(self, name: str) -> Path:
+        found = NAME.fullmatch(name)
+        if found is None:
+            raise ValueError("a blob's name is an owner's id, a slash, and an id with an ending")
+        return self._of(found[1]) / found[2]
+
+    def _of(self, subject: str) -> Path:
+        return self._folder / subject[-2:] / subject
+
+    async def put(self, name: str, file: BinaryIO, data_key: bytes, at: bytes) -> None:
+        """Seals what the file holds from where it stands; the blob is there for good when this returns. Raises OSError."""
+        await asyncio.to_thread(self._put, self._path(name), file, data_key, at)
+
+    async def read(self, name: str, data_key: bytes, at: bytes) -> bytes:
+        """The whole blob, opened. Raises BlobMissing or Unsealable."""
+        return await asyncio.to_thread(lambda: b"".join(self._frames(self._path(name), data_key, at)))
+
+    async def destroy_all(self, subject: str) -> None:
+        """Erases every blob of a subject; nothing happens where they are gone already."""
+        await asyncio.to_thread(shutil.rmtree, self._of(subject), ignore_errors=True)
+
+    def names(self) -> list[str]:
+        """Every blob there is."""
+        found = (path for path in self._folder.glob("??/*/*") if not path.name.startswith("."))
+        return sorted(f"{path.parent.name}/{path.name}" for path in found)
+
+    def free_bytes(self) -> int:
+        """Space left for more."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        found = os.statvfs(self._folder)
+        return found.f_bavail * found.f_frsize
+
+    def _put(self, path: Path, file: BinaryIO, data_key: bytes, at: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with draft.open("wb") as out:
+                for frame in _sealed_frames(file.read, data_key, at):
+                    out.write(len(frame).to_bytes(LENGTH_BYTES, "big"))
+                    out.write(frame)
+                out.flush()
+                os.fsync(out.fileno())
+            draft.rename(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
+            _fsync_folder(folder)
+
+    @staticmethod
+    def _frames(path: Path, data_key: bytes, at: bytes) -> Iterator[bytes]:
+        try:
+            with path.open("rb") as file:
+                number, frame = 0, _next(file)
+                while frame:
+                    following = _next(file)
+                    yield open_bytes(data_key, frame, _frame_place(at, number, last=not following))
+                    number, frame = number + 1, following
+                if number == 0:
+                    raise Unsealable(f"{path.name} is empty")
+        except FileNotFoundError as error:
+            raise BlobMissing(path.name) from error
+
+
+def _sealed_frames(read: Callable[[int], bytes], data_key: bytes, at: bytes) -> Iterator[bytes]:
+    number, frame = 0, read(FRAME_BYTES)
+    while True:
+        following = read(FRAME_BYTES) if frame else b""
+        yield seal_bytes(data_key, frame, _frame_place(at, number, last=not following))
+        if not following:
+            return
+        number, frame = number + 1, following
+
+
+def _frame_place(at: bytes, number: int, *, last: bool) -> bytes:
+    return at + b"|%d|%s" % (number, b"last" if last else b"more")
+
+
+def _next(file: BinaryIO) -> bytes:
+    length = file.read(LENGTH_BYTES)
+    return file.read(int.from_bytes(length, "big")) if length else b""
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,62 @@
+"""The keyring: one data key for each mailbox or user, wrapped, in a table outside the log (DESIGN 3.3).
+
+A key that is *gone* was destroyed on purpose: what it sealed is erased. A keyring that can't be *reached* is no answer: the
+query's error goes up, and whoever asked waits.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Final
+
+from gateways.stores.keyset import Keyset
+from gateways.stores.postgres import Pool
+from gateways.stores.sealing import new_data_key
+
+#: Data keys a process remembers; others are read again.
+REMEMBERED: Final = 20_000
+
+
+class Keyring:
+    """Data keys by subject (`mbx_…`)."""
+
+    def __init__(self, pool: Pool, keyset: Keyset) -> None:
+        self._pool = pool
+        self._keyset = keyset
+        self._known: OrderedDict[str, bytes] = OrderedDict()
+
+    async def create(self, subject: str) -> bytes:
+        """Makes and stores a data key; it is there for good when this returns."""
+        data_key = new_data_key()
+        kid, wrapped = self._keyset.wrap(data_key, subject)
+        await self._pool.execute(
+            "insert into keyring (subject, kid, wrapped) values ($1, $2, $3)", subject, kid, wrapped
+        )
+        self._remember(subject, data_key)
+        return data_key
+
+    async def get(self, subjects: Iterable[str]) -> dict[str, bytes]:
+        """The data keys of these subjects; one that is missing in the answer is gone."""
+        wanted = set(subjects)
+        known = {subject: self._known[subject] for subject in wanted if subject in self._known}
+        missing = list(wanted - known.keys())
+        if missing:
+            rows = await self._pool.fetch("select subject, kid, wrapped from keyring where subject = any($1)", missing)
+            for row in rows:
+                known[row["subject"]] = self.unwrap(row["subject"], row["kid"], row["wrapped"])
+        return known
+
+    def unwrap(self, subject: str, kid: str, wrapped: bytes) -> bytes:
+        """A row of the table that was read together with something else."""
+        if subject not in self._known:
+            self._remember(subject, self._keyset.unwrap(kid, wrapped, subject))
+        return self._known[subject]
+
+    async def destroy(self, subject: str) -> None:
+        """Erases: nothing sealed under this key can be read again."""
+        self._known.pop(subject, None)
+        await self._pool.execute("delete from keyring where subject = $1", subject)
+
+    def _remember(self, subject: str, data_key: bytes) -> None:
+        self._known[subject] = data_key
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)

@@ -1,0 +1,35 @@
+"""The decider of plans, accounts and API keys."""
+
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from domain import account
+from handlers.context import Context, json_commands
+from schemas import commands, events, topics
+
+FOLD_VERSION: Final = 1
+DOCUMENTS: Final[dict[str, TypeAdapter[Any]]] = {
+    "account": TypeAdapter(account.Account),
+    "sequence": TypeAdapter(int),
+}
+
+
+def _subject(command: account.AccountCommand) -> str:
+    return command.name if isinstance(command, account.DefinePlan) else command.account
+
+
+def context() -> Context:
+    return Context(
+        name="account",
+        version=FOLD_VERSION,
+        events=topics.ACCOUNT_EVENTS.name,
+        inputs={topics.ACCOUNT_COMMANDS.name: json_commands(commands.ACCOUNT)},
+        vocabulary=events.ACCOUNT,
+        needs=account.needs,
+        decide=account.decide,
+        touches=account.touches,
+        evolve=account.evolve,
+        subject=_subject,
+        read_document=lambda kind, body: DOCUMENTS[kind].validate_json(body),
+    )

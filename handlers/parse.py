@@ -1,0 +1,71 @@
+"""Parses under the full limits what was received before there was time for it, and reports by command (DESIGN 4, rule 6)."""
+
+from typing import Any, Final, Literal, Protocol
+
+from domain.mailbox_commands import ReportParsed
+from domain.mailbox_events import MessageReceived
+from handlers.effector import Effect
+from handlers.mailboxes import KeepsKeys, ParsesMail, PreparesMail
+from schemas import commands, events, topics
+from schemas.envelope import Record
+from schemas.raw_mail import RawMail
+from schemas.vocabulary import Vocabulary
+
+NAME: Final = "parse"
+
+
+class ReadsRawMail(Protocol):
+    async def value(self, partition: int, offset: int) -> bytes:
+        """The value of a record of `mail.raw`; raises LookupError where it is no longer kept."""
+        ...
+
+
+class AppendsCommands(Protocol):
+    async def command(
+        self, topic: str, key: str, command: Any, *, vocabulary: Vocabulary, subject: str, command_id: str | None = None
+    ) -> Any: ...
+
+
+class ParsesLater:
+    """What the effect needs: keys, the raw mail, the parser, and a way to report."""
+
+    def __init__(
+        self,
+        prepares: PreparesMail,
+        keys: KeepsKeys,
+        raw_mail: ReadsRawMail,
+        parser: ParsesMail,
+        log: AppendsCommands,
+    ) -> None:
+        self._prepares = prepares
+        self._keys = keys
+        self._raw_mail = raw_mail
+        self._parser = parser
+        self._log = log
+
+    async def act(self, event: MessageReceived, record: Record) -> None:
+        """Parses one message that was received as `parsing`; others are whole already."""
+        if event.state != "parsing":
+            return
+        data_key = (await self._keys.get([event.mailbox])).get(event.mailbox)
+        if data_key is None:
+            return
+        mail = RawMail(
+            event.message, event.mailbox, event.via, event.size, event.sha256, event.envelope, blob=event.raw.blob
+        )
+        value = b"" if event.raw.blob else await self._raw_mail.value(event.raw.partition, event.raw.offset)
+        parsed = await self._parser.parse(await self._prepares.raw(value, mail, data_key), full=True)
+        found = await self._prepares.sealed(event.mailbox, event.message, parsed, data_key)
+        state: Literal["whole", "unparsed"] = "whole" if parsed.state == "whole" else "unparsed"
+        await self._log.command(
+            topics.MAILBOX_COMMANDS.name,
+            record.key,
+            ReportParsed(event.mailbox, event.message, state, **found),
+            vocabulary=commands.MAILBOX,
+            subject=event.mailbox,
+            command_id=f"{event.message}.parsed",
+        )
+
+
+def effect(parses: ParsesLater) -> Effect:
+    return Effect(NAME, topics.MAILBOX_EVENTS.name, events.MAILBOX, MessageReceived, parses.act, concurrency=2)

@@ -1,0 +1,395 @@
+"""The front door: the command line, and the only place where the rooms are wired together.
+
+python main.py up         everything on this machine
+python main.py http|smtp|work|project    one role of a larger installation
+python main.py --help     everything else
+"""
+
+import asyncio
+import os
+import signal
+import ssl
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateways.settings import Settings, SettingsError, describe, read_settings
+
+ROLES = ("http", "smtp", "work", "project")
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Postledger.")
+
+
+# ── wiring ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class House:
+    """The parts of one process, each opened when first needed and closed in the opposite order."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        from gateways.stores.blobs import LocalBlobs
+        from gateways.stores.keyset import open_keyset
+
+        assert settings.kafka is not None
+        assert settings.database_url is not None
+        self.settings = settings
+        self.kafka, self.prefix = settings.kafka, settings.topic_prefix
+        self.database_url = settings.database_url.get_secret_value()
+        self.stack = stack
+        self.keyset = open_keyset(settings.keyset_path)
+        self.blobs = LocalBlobs(settings.blobs_path)
+
+    async def open(self) -> None:
+        """What every role needs."""
+        from gateways.log.command_log import CommandLog
+        from gateways.stores.keyring import Keyring
+        from gateways.stores.postgres import pooled
+
+        self.pool = await self.stack.enter_async_context(pooled(self.database_url, size=10))
+        self.keyring = Keyring(self.pool, self.keyset)
+        self.command_log = CommandLog(self.kafka, prefix=self.prefix)
+        self.stack.push_async_callback(self.command_log.close)
+
+    async def follow(self) -> None:
+        """What the doors need: the tail of the log, and how far the tables are."""
+        from gateways.log.tail import Tail
+        from gateways.stores.folded import FoldedPositions
+        from gateways.stores.freshness import Freshness
+        from schemas.topics import ACCOUNT_EVENTS, MAILBOX_EVENTS
+
+        self.tail = Tail(self.kafka, [MAILBOX_EVENTS.name, ACCOUNT_EVENTS.name], prefix=self.prefix)
+        self.folded = FoldedPositions(self.database_url, self.pool)
+        self.fresh = Freshness("mailboxes", MAILBOX_EVENTS.name, self.tail, self.folded)
+        await self.folded.start()
+        self.stack.push_async_callback(self.folded.stop)
+        await self.tail.start()
+        self.stack.push_async_callback(self.tail.stop)
+        self.fresh.start()
+        self.stack.push_async_callback(self.fresh.stop)
+
+    def door(self) -> Any:
+        from gateways.mail_in.log_door import LogDoor
+
+        return LogDoor(self.pool, self.keyset, self.keyring, self.command_log, self.blobs, fresh=self.fresh)
+
+
+async def open_http(house: House) -> None:
+    """Listens for HTTP until the house is closed."""
+    from gateways.http.wiring import open_http as listen
+
+    await listen(house)
+
+
+async def open_smtp(house: House) -> None:
+    """Listens for SMTP until the house is closed."""
+    from gateways.mail_in.smtp import SmtpServer
+    from gateways.mail_in.smtp_limits import Limits
+    settings = house.settings
+    limits = Limits(connections=2000, connections_per_client=None) if settings.rates == "off" else Limits()
+    tls = None
+    if settings.tls_certificate:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    server = SmtpServer(house.door(), limits=limits, tls_context=tls, hostname=settings.mail_domain)
+    await server.start(*settings.smtp_address)
+    house.stack.push_async_callback(server.stop)
+
+
+async def declare_work(house: House, subscriptions: Any) -> None:
+    """The deciders, the effects and the timers."""
+    from gateways.log.dead_letters import DeadLetters
+    from gateways.log.event_log import EventLog
+    from gateways.log.raw_mail import RawMailLog
+    from gateways.parser_pool import ParserPool
+    from gateways.stores import sealing
+    from gateways.stores.snapshots import Snapshots
+    from gateways.stores.work_positions import Destruction, EffectPositions, TimerClaims
+    from handlers import accounts, mailboxes, parse
+    from handlers.decider import Decider
+    from handlers.effector import Effector
+    from handlers.timers import Timers
+
+    parser = await house.stack.enter_async_context(ParserPool(workers=house.settings.parsers))
+    log, raw_mail = EventLog(house.kafka, prefix=house.prefix), RawMailLog(house.kafka, prefix=house.prefix)
+    house.stack.push_async_callback(log.close)
+    house.stack.push_async_callback(raw_mail.close)
+    prepares = mailboxes.PreparesMail(house.keyring, sealing, house.blobs, parser)
+    for context in (mailboxes.context(prepares), accounts.context()):
+        decider = Decider(context, log, Snapshots(house.pool), DeadLetters(house.command_log))
+        decider.on_stopped = end_process
+        decider.subscription = subscriptions.subscribe(
+            list(context.inputs), group=f"decider.{context.snapshot}", consumes=decider
+        )
+        house.stack.push_async_callback(decider.stop)
+    later = parse.ParsesLater(prepares, house.keyring, raw_mail, parser, house.command_log)
+    effector = Effector(parse.effect(later), EffectPositions(house.pool))
+    effector.subscription = subscriptions.subscribe(
+        [effector.effect.topic], group=f"effect.{effector.effect.name}", consumes=effector
+    )
+    house.stack.push_async_callback(effector.stop)
+    timers = Timers(TimerClaims(house.pool), house.command_log, Destruction(house.keyring, house.blobs))
+    _in_background(house.stack, timers.run())
+
+
+async def declare_projections(house: House, subscriptions: Any) -> None:
+    """One projector for each truth topic."""
+    from projections.catalogue import of_topic
+    from projections.projector import Projector
+    from schemas import events
+    from schemas.topics import ACCOUNT_EVENTS, MAILBOX_EVENTS
+
+    for topic, vocabulary in ((MAILBOX_EVENTS.name, events.MAILBOX), (ACCOUNT_EVENTS.name, events.ACCOUNT)):
+        projector = Projector(topic, of_topic(topic), vocabulary, house.pool)
+        projector.subscription = subscriptions.subscribe(
+            [topic], group=f"projector.{topic}", consumes=projector, max_records=2000
+        )
+        house.stack.push_async_callback(projector.stop)
+
+
+@asynccontextmanager
+async def assembled(settings: Settings, roles: Sequence[str]) -> AsyncIterator[House]:
+    """These roles, running in this process until the block ends."""
+    async with AsyncExitStack() as stack:
+        house = House(settings, stack)
+        await house.open()
+        if {"work", "project"} & set(roles):
+            from gateways.log.subscriptions import Subscriptions
+
+            subscriptions = Subscriptions(house.kafka, prefix=house.prefix)
+            if "work" in roles:
+                await declare_work(house, subscriptions)
+            if "project" in roles:
+                await declare_projections(house, subscriptions)
+            await subscriptions.start()
+            stack.push_async_callback(subscriptions.stop)
+        if {"http", "smtp"} & set(roles):
+            await house.follow()
+        if "smtp" in roles:
+            await open_smtp(house)
+        if "http" in roles:
+            await open_http(house)
+        yield house
+
+
+def _in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)
+
+
+def end_process(sentence: str) -> None:
+    """Ends this process for good, saying why."""
+    print(sentence, file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+async def prepare(settings: Settings) -> None:
+    """Topics as they are meant, tables up to date, one history."""
+    from gateways.log.event_log import EventLog
+    from gateways.log.provision import open_log, provision, wait_for_broker
+    from gateways.stores.postgres import pooled
+    from projections.migrate import migrate
+
+    assert settings.kafka
+    assert settings.database_url
+    url = settings.database_url.get_secret_value()
+
+    async def topics() -> None:
+        await wait_for_broker(settings.kafka or "")
+        await provision(settings.kafka or "", prefix=settings.topic_prefix, partitions=settings.partitions)
+
+    await asyncio.gather(topics(), migrate(url))
+    log = EventLog(settings.kafka, prefix=settings.topic_prefix)
+    try:
+        async with pooled(url, size=2) as pool:
+            await open_log(log, pool)
+    finally:
+        await log.close()
+
+
+async def run_roles(settings: Settings, roles: Sequence[str], ready_file: Path | None) -> None:
+    """Runs roles until SIGTERM or SIGINT; a second signal ends at once."""
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        if ending.is_set():
+            os._exit(130)
+        ending.set()
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, end)
+    async with assembled(settings, roles):
+        if ready_file:
+            await asyncio.to_thread(ready_file.write_text, str(os.getpid()))
+        await ending.wait()
+
+
+# ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _settings() -> Settings:
+    try:
+        settings = read_settings()
+    except SettingsError as error:
+        raise _Failed(str(error), code=2) from error
+    if not settings.kafka or not settings.database_url:
+        from gateways.local_servers import running
+
+        servers = running(settings.data)
+        if servers:
+            return settings.model_copy(
+                update={
+                    "kafka": settings.kafka or servers.kafka,
+                    "database_url": settings.database_url or _secret(servers.database_url),
+                }
+            )
+    return settings
+
+
+def _secret(text: str) -> Any:
+    from pydantic import SecretStr
+
+    return SecretStr(text)
+
+
+class _Failed(Exception):
+    def __init__(self, sentence: str, *, code: int = 1) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+def _connected() -> Settings:
+    settings = _settings()
+    if not settings.kafka or not settings.database_url:
+        raise _Failed(
+            f"Nothing runs on {settings.data}: start `python main.py up` first, or name servers with POSTLEDGER_KAFKA and "
+            f"POSTLEDGER_DATABASE_URL."
+        )
+    return settings
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    import uvloop
+
+    uvloop.run(work())
+
+
+@cli.command()
+def up() -> None:
+    """Everything on this machine: Kafka, Postgres and all roles."""
+    from gateways.local_children import CannotStart
+    from gateways.local_servers import Servers
+    from gateways.supervisor import Supervisor
+
+    try:
+        settings = read_settings()
+    except SettingsError as error:
+        raise _Failed(str(error), code=2) from error
+    given = None
+    if settings.kafka and settings.database_url:
+        given = Servers(settings.kafka, settings.database_url.get_secret_value())
+    elif settings.kafka or settings.database_url:
+        raise _Failed("Name both servers, POSTLEDGER_KAFKA and POSTLEDGER_DATABASE_URL, or neither.", code=2)
+    supervisor = Supervisor(settings.data, program=Path(__file__).absolute(), servers=given)
+
+    def ready(seconds: float) -> None:
+        _say_what_listens(settings, seconds)
+
+    async def prepared(servers: Servers) -> None:
+        await prepare(
+            settings.model_copy(update={"kafka": servers.kafka, "database_url": _secret(servers.database_url)})
+        )
+
+    from gateways.log.provision import Misprovisioned
+
+    try:
+        _run(lambda: supervisor.run(prepared, ready))
+    except (CannotStart, Misprovisioned) as error:
+        raise _Failed(str(error)) from error
+
+
+def _say_what_listens(settings: Settings, seconds: float) -> None:
+    print(
+        f"Postledger is ready after {seconds:.1f} s. Data and logs: {settings.data}\n\n"
+        f"  HTTP   http://{settings.http}\n"
+        f"  SMTP   {settings.smtp}   (addresses end in @{settings.mail_domain})\n\n"
+        f"Create an inbox:\n\n  curl -X POST 'http://{settings.http}/api/v1/mailboxes?ttl_minutes=30'\n\n"
+        f"Ctrl-C ends it.",
+        flush=True,
+    )
+
+
+def _role(*roles: str, ready_file: Path | None = None) -> None:
+    from gateways.logs import set_up_logs
+
+    settings = _connected()
+    set_up_logs(settings.log_level)
+    _run(lambda: run_roles(settings, roles, ready_file))
+
+
+@cli.command()
+def http() -> None:
+    """The role that answers HTTP."""
+    _role("http")
+
+
+@cli.command()
+def smtp() -> None:
+    """The role that takes mail in by SMTP."""
+    _role("smtp")
+
+
+@cli.command()
+def work() -> None:
+    """The role that decides and acts."""
+    _role("work")
+
+
+@cli.command()
+def project() -> None:
+    """The role that folds events into tables."""
+    _role("project")
+
+
+@cli.command(hidden=True)
+def roles(names: list[str], ready_file: Annotated[Path | None, typer.Option()] = None) -> None:
+    """Several roles in one process, as `up` starts them."""
+    _role(*names, ready_file=ready_file)
+
+
+@cli.command()
+def provision() -> None:
+    """Create topics, bring tables up to date, and assert that the live configuration is as it was meant."""
+    settings = _connected()
+    _run(lambda: prepare(settings))
+
+
+@cli.command()
+def settings() -> None:
+    """Every setting: its name, default, present value and meaning."""
+    from gateways.command_line.output import table
+
+    table(describe(_settings()))
+
+
+def main() -> None:
+    """Runs a command; failures are one sentence and an exit status."""
+    try:
+        cli(standalone_mode=False)
+    except _Failed as failed:
+        print(failed, file=sys.stderr)
+        sys.exit(failed.code)
+    except typer.Exit as exiting:
+        sys.exit(exiting.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""What callers may watch: one thin row for each event that a stream tells of, in the order of the log."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+
+from domain.mailbox_events import (
+    MailboxCreated,
+    MailboxDeleted,
+    MailboxExpired,
+    MailboxExtended,
+    MailboxPurged,
+    MessageDeleted,
+    MessageParsed,
+    MessageRead,
+    MessageReceived,
+    MessageRejected,
+    Sealed,
+)
+from projections.projector import Connection, Folded, Projection, columns
+from schemas import topics
+
+#: Days a row is kept for those who resume; older tokens hear `reset`.
+KEPT_DAYS: Final = 30
+
+DDL: Final = """
+create table feed (
+    partition integer not null,
+    position bigint not null,
+    topic text not null,
+    owner text not null,
+    mailbox text not null,
+    message text,
+    type text not null,
+    at timestamptz not null,
+    summary text,
+    envelope text,
+    primary key (topic, partition, position)
+);
+create index feed_mailbox on feed (mailbox, position);
+create index feed_owner on feed (owner, topic, partition, position);
+alter table feed alter summary set storage external, alter envelope set storage external;
+"""
+
+#: The name a stream gives to each event it tells of.
+NAMES: Final[dict[type, str]] = {
+    MailboxCreated: "mailbox.created",
+    MailboxExtended: "mailbox.extended",
+    MailboxDeleted: "mailbox.deleted",
+    MailboxExpired: "mailbox.expired",
+    MessageReceived: "message.received",
+    MessageParsed: "message.received",
+    MessageRead: "message.read",
+    MessageDeleted: "message.deleted",
+    MessageRejected: "message.rejected",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that happened; `summary` and `envelope` are sealed under the mailbox's key, where there are any."""
+
+    partition: int
+    position: int
+    topic: str
+    owner: str
+    mailbox: str
+    message: str | None
+    type: str
+    at: datetime
+    summary: Sealed | None
+    envelope: Sealed | None
+
+
+ENTRY: Final = "partition, position, topic, owner, mailbox, message, type, at, summary, envelope"
+Pool = asyncpg.Pool
+
+
+def entry(seen: Folded) -> Entry | None:
+    """What a stream tells of this event; None where it tells nothing (yet: a mail that is still being parsed)."""
+    event = seen.event
+    name = NAMES.get(type(event))
+    if name is None or (isinstance(event, MessageReceived) and event.state == "parsing"):
+        return None
+    return Entry(
+        seen.partition,
+        seen.position,
+        seen.topic,
+        event.owner,
+        event.mailbox,
+        getattr(event, "message", None),
+        name,
+        seen.at,
+        getattr(event, "summary", None),
+        getattr(event, "envelope", None),
+    )
+
+
+async def _tell(connection: "Connection[Any]", events: list[Folded]) -> None:
+    entries = [found for seen in events if (found := entry(seen))]
+    if entries:
+        rows = [
+            (e.partition, e.position, e.topic, e.owner, e.mailbox, e.message, e.type, e.at, e.summary, e.envelope)
+            for e in entries
+        ]
+        await connection.execute(
+            f"insert into feed ({ENTRY}) select * from unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::text[], "  # noqa: S608
+            "$6::text[], $7::text[], $8::timestamptz[], $9::text[], $10::text[])",
+            *columns(rows),
+        )
+
+
+async def _purged(connection: "Connection[Any]", events: list[Folded]) -> None:
+    await connection.execute("delete from feed where mailbox = any($1)", [seen.event.mailbox for seen in events])
+
+
+PROJECTION: Final = Projection(
+    name="feed",
+    topic=topics.MAILBOX_EVENTS.name,
+    tables=("feed",),
+    ddl=DDL,
+    folds={tuple(NAMES): _tell, (MailboxPurged,): _purged},
+)
+
+
+# ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def of_mailbox(pool: "Pool[Any]", mailbox: str, *, since: int, limit: int) -> list[Entry]:
+    """What happened to one mailbox at this position or later, in order."""
+    rows = await pool.fetch(
+        f"select {ENTRY} from feed where mailbox = $1 and position >= $2 order by position limit $3",  # noqa: S608 - a constant
+        mailbox,
+        since,
+        limit,
+    )
+    return [Entry(*row) for row in rows]
+
+
+async def of_owner(pool: "Pool[Any]", owner: str, topic: str, partition: int, *, since: int, limit: int) -> list[Entry]:
+    """What happened to an owner's mailboxes in one partition, at this position or later, in order."""
+    rows = await pool.fetch(
+        f"select {ENTRY} from feed where owner = $1 and topic = $2 and partition = $3 and position >= $4 "  # noqa: S608 - a constant
+        "order by position limit $5",
+        owner,
+        topic,
+        partition,
+        since,
+        limit,
+    )
+    return [Entry(*row) for row in rows]
