@@ -32,7 +32,7 @@ EVENT_HEADERS: Final = {
     "sequence": {
         "type": "string",
         "pattern": "^[0-9]+$",
-        "description": "Counts the valid events of one `ce_subject` from 1, without a gap; begins again after a purge.",
+        "description": "Counts the valid events of one `ce_subject` from 1, without a gap.",
     },
 }
 COMMAND_HEADERS: Final = {

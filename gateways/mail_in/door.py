@@ -26,7 +26,11 @@ class Inbox:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What was said around a mail (RFC 5321 2.3.1), for one recipient."""
+    """What was said around a mail (RFC 5321 2.3.1), for one recipient.
+
+    `delivery` is the deliverer's own id of the mail, where it has one that stays the same when it delivers again: it stands in
+    for a Message-ID that is missing.
+    """
 
     sender: str
     recipient: str
@@ -34,6 +38,7 @@ class Envelope:
     client: str
     tls: bool
     via: Literal["smtp", "ses"]
+    delivery: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,5 @@ class LogDoor:
         """What makes a mail the same mail again: mailbox, sender and Message-ID (RFC 5322 3.6.4); None without one."""
         end = head.find(b"\r\n\r\n")
         found = MESSAGE_ID.search(head if end < 0 else head[:end])
-        if found is None:
-            return None
-        said = found[1].strip().decode("latin-1")
-        return self._keyset.digest("message-id", inbox.mailbox, envelope.sender, said)
+        said = found[1].strip().decode("latin-1") if found else envelope.delivery
+        return self._keyset.digest("message-id", inbox.mailbox, envelope.sender, said) if said else None

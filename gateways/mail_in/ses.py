@@ -143,7 +143,15 @@ def _inline(content: str, encoding: str) -> bytes:
 def _envelope(received: Received, recipient: str) -> Envelope:
     """SES doesn't tell who connected to it or how, only in the mail's own topmost Received header."""
     sender = received.mail.source.strip().removeprefix("<").removesuffix(">")
-    return Envelope(sender=sender, recipient=recipient, helo="", client="", tls=False, via="ses")
+    return Envelope(
+        sender=sender,
+        recipient=recipient,
+        helo="",
+        client="",
+        tls=False,
+        via="ses",
+        delivery=received.mail.message_id,
+    )
 
 
 async def _body(request: Request) -> bytes:

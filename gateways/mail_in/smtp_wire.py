@@ -213,7 +213,7 @@ class Wire(aiosmtpd.smtp.SMTP):
         self._since = self.loop.time()
 
     def _flush(self) -> None:
-        if self._replies and self.transport is not None:
+        if self._replies and self.transport is not None and not self.transport.is_closing():
             self.transport.write(b"".join(self._replies))
         self._replies.clear()
 

@@ -28,7 +28,15 @@ async def test_a_mail_in_the_notification_is_delivered_as_it_came(endpoint: Endp
     assert (spooled.size, spooled.sha256) == (len(MAIL), sha256(MAIL).hexdigest())
     [(inbox, envelope)] = to
     assert inbox.mailbox == "mbx_1"
-    assert envelope == Envelope("sender@example.com", "Known@Inbox.test", helo="", client="", tls=False, via="ses")
+    assert envelope == Envelope(
+        "sender@example.com",
+        "Known@Inbox.test",
+        helo="",
+        client="",
+        tls=False,
+        via="ses",
+        delivery="d6iitobk75ur44p8kdnnp7g2n800",
+    )
 
 
 async def test_a_mail_as_text_is_delivered_as_utf_8(endpoint: Endpoint) -> None:
