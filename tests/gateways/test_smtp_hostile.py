@@ -207,14 +207,17 @@ class Strain:
 
     async def __aexit__(self, *_: object) -> None:
         self._watch.cancel()
+        self._weigh()
 
     async def _look(self) -> None:
-        process = psutil.Process()
         while True:
             before = time.perf_counter()
             await asyncio.sleep(0.005)
             self.stall = max(self.stall, time.perf_counter() - before - 0.005)
-            self.rise = max(self.rise, process.memory_info().rss - self._base)
+            self._weigh()
+
+    def _weigh(self) -> None:
+        self.rise = max(self.rise, psutil.Process().memory_info().rss - self._base)
 
 
 def upload(port: int, piece: bytes, total: int, prelude: list[bytes]) -> bytes:
