@@ -115,10 +115,10 @@ class Decider:
             try:
                 if lane.end is None:
                     await self._adopt(lane)
-                chunk = await lane.next_chunk(SNAPSHOT_SECONDS if lane.documents.dirty else None)
-                if chunk is not None:
-                    await self._step(lane, chunk)
-                    lane.done(chunk)
+                chunks = await lane.next_chunks(BATCH, SNAPSHOT_SECONDS if lane.documents.dirty else None)
+                if chunks:
+                    await self._step(lane, chunks)
+                    lane.done(chunks)
                     pause = 0.01
                 self._write_behind(lane)
             except LaneStoppedError as stopped:
@@ -134,9 +134,12 @@ class Decider:
                 await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - as above
         await self._last_snapshot(lane)
 
-    async def _step(self, lane: Lane, chunk: Chunk) -> None:
-        """Decides the chunk's records that are next in line and appends what follows from them."""
-        todo = self._in_line(lane, chunk, await chunk.commands())
+    async def _step(self, lane: Lane, chunks: list[Chunk]) -> None:
+        """Decides the records that are next in line and appends what follows from them."""
+        todo = []
+        expected = dict(lane.next)
+        for chunk in chunks:
+            todo += self._in_line(lane, chunk, await chunk.commands(), expected)
         if not todo:
             return
         await self._load(lane, [key for record, command in todo for key in self._keys(record, command)])
@@ -160,19 +163,21 @@ class Decider:
         assert lane.end is not None
         return Decided(self._log.batch(), dict(lane.next), lane.now_ms, lane.end)
 
-    def _in_line(self, lane: Lane, chunk: Chunk, commands: list[Any]) -> list[tuple[Record, Any]]:
+    def _in_line(
+        self, lane: Lane, chunk: Chunk, commands: list[Any], expected: dict[str, int]
+    ) -> list[tuple[Record, Any]]:
         """Drops what was decided already; at a gap, goes back to where it begins."""
-        expected = lane.next.get(chunk.topic, 0)
         todo = []
         for record, command in zip(chunk.records, commands, strict=True):
-            if record.offset < expected:
+            position = expected.get(chunk.topic, 0)
+            if record.offset < position:
                 continue
-            if record.offset > expected:
+            if record.offset > position:
                 lane.drop(chunk.topic)
-                self._seek(lane, chunk.topic, expected)
+                self._seek(lane, chunk.topic, position)
                 break
             todo.append((record, command))
-            expected += 1
+            expected[chunk.topic] = position + 1
         return todo
 
     def _keys(self, record: Record, command: Any) -> list[Key]:

@@ -60,25 +60,35 @@ class Lane:
         self.queues.setdefault(chunk.topic, deque()).append(chunk)
         self.work.set()
 
-    async def next_chunk(self, seconds: float | None) -> Chunk | None:
-        """The first chunk of the preferred topic that has one; None after so many seconds, or when the lane ends."""
+    async def next_chunks(self, most: int, seconds: float | None) -> list[Chunk]:
+        """What waits, preferred topics first, up to so many records; nothing after so many seconds or when the lane ends."""
         try:
             async with asyncio.timeout(seconds):
                 while self.active:
-                    for topic in self.topics:
-                        if queue := self.queues.get(topic):
-                            return queue[0]
+                    if chunks := self._waiting_chunks(most):
+                        return chunks
                     self.work.clear()
                     await self.work.wait()
         except TimeoutError:
             pass
-        return None
+        return []
 
-    def done(self, chunk: Chunk) -> None:
-        """Takes a decided chunk out of line."""
-        queue = self.queues.get(chunk.topic)
-        if queue and queue[0] is chunk:
-            queue.popleft()
+    def _waiting_chunks(self, most: int) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        for topic in self.topics:
+            for chunk in self.queues.get(topic, ()):
+                if chunks and most < len(chunk.records):
+                    return chunks
+                chunks.append(chunk)
+                most -= len(chunk.records)
+        return chunks
+
+    def done(self, chunks: list[Chunk]) -> None:
+        """Takes decided chunks out of line."""
+        for chunk in chunks:
+            queue = self.queues.get(chunk.topic)
+            if queue and queue[0] is chunk:
+                queue.popleft()
         self.eased.set()
 
     def drop(self, topic: str) -> None:

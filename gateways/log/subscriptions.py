@@ -6,9 +6,10 @@ batch), `apply_types=False`, one hour of `batch_timeout_ms` (FastStream sleeps t
 range assignor, which keeps the partitions of one number together.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
@@ -20,6 +21,10 @@ from gateways.log.kafka import as_record, client_settings
 from schemas.envelope import Record
 
 log = logging.getLogger(__name__)
+
+#: Seconds between two batches below which a loop counts as busy, and for which it then gathers.
+BUSY_SECONDS: Final = 0.008
+GATHER_SECONDS: Final = 0.005
 
 Partition = tuple[str, int]
 
@@ -116,10 +121,11 @@ class Subscriptions:
             max_partition_fetch_bytes=4_194_304,
         )
         subscription.consumer = lambda: subscriber.consumer
-        prefix = self._prefix
+        prefix, pace = self._prefix, _Pace()
 
         async def take(messages: Any) -> None:
             await consumes.take([as_record(found, found.topic.removeprefix(prefix)) for found in messages])
+            await pace.keep()
 
         subscriber(take)
         return subscription
@@ -129,6 +135,23 @@ class Subscriptions:
 
     async def stop(self) -> None:
         await self.broker.stop()
+
+
+class _Pace:
+    """Under load, gathers what arrives within a few milliseconds: each batch costs a fetch, a transaction and an append.
+
+    A record that comes alone is never held back.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    async def keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        since, self._last = loop.time() - self._last, loop.time()
+        if since < BUSY_SECONDS:
+            await asyncio.sleep(GATHER_SECONDS)
+            self._last = loop.time()
 
 
 async def _raw(message: Any) -> Any:

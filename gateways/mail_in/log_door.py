@@ -23,7 +23,29 @@ from schemas.vocabulary import encode
 
 #: How much of a mail is searched for its Message-ID.
 HEAD_BYTES: Final = 65_536
+#: Open mailboxes remembered at the door, and for how many seconds.
+REMEMBERED: Final = 10_000
+REMEMBERED_SECONDS: Final = 5.0
 MESSAGE_ID: Final = re.compile(rb"(?:^|\n)message-id:[ \t]*(?:\r?\n[ \t]+)?([^\r\n]+)", re.IGNORECASE)
+
+
+class Remembered:
+    """Open mailboxes that were found a moment ago. Never that one was *not* found: it may have been made since.
+
+    A mailbox that ends meanwhile takes no harm: its decider rejects what comes after its end.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[float, Inbox]] = {}
+
+    def get(self, digest: str) -> Inbox | None:
+        until, inbox = self._found.get(digest, (0.0, None))
+        return inbox if asyncio.get_running_loop().time() < until else None
+
+    def put(self, digest: str, inbox: Inbox) -> None:
+        if len(self._found) >= REMEMBERED:
+            self._found.clear()
+        self._found[digest] = (asyncio.get_running_loop().time() + REMEMBERED_SECONDS, inbox)
 
 
 class LogDoor:
@@ -45,22 +67,26 @@ class LogDoor:
         self._log = log
         self._blobs = blobs
         self._fresh = fresh
+        self._remembered = Remembered()
 
     async def find(self, address: str) -> Inbox | None:
         if self._log.overdue:
             raise Unavailable("Our log is not answering; please try again later.")
         if not self._fresh():
             raise Unavailable("Our tables are behind; please try again later.")
+        digest = self._keyset.digest("address", address.strip().lower())
+        if inbox := self._remembered.get(digest):
+            return inbox
         try:
             async with asyncio.timeout(5):
-                found = await mailboxes.open_by_address(
-                    self._pool, self._keyset.digest("address", address.strip().lower())
-                )
+                found = await mailboxes.open_by_address(self._pool, digest)
         except UNREACHABLE as error:
             raise Unavailable("Our look-up is not answering; please try again later.") from error
         if found is None or found.kid is None or found.wrapped is None:
             return None
-        return Inbox(found.mailbox, found.owner, self._keyring.unwrap(found.mailbox, found.kid, found.wrapped))
+        inbox = Inbox(found.mailbox, found.owner, self._keyring.unwrap(found.mailbox, found.kid, found.wrapped))
+        self._remembered.put(digest, inbox)
+        return inbox
 
     async def deliver(self, mail: Spooled, to: list[tuple[Inbox, Envelope]]) -> None:
         mail.file.seek(0)

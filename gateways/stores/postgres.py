@@ -27,6 +27,10 @@ UNREACHABLE = (
 )
 
 
+async def _nothing_to_reset(_: object) -> None:
+    """Nothing here changes a session, so giving a connection back needs no round trip."""
+
+
 async def open_pool(url: str, *, size: int = 8, wait_seconds: float = 30) -> Pool:
     """A pool of at most `size` connections; waits for a server that is starting. Raises what keeps it from connecting."""
     deadline = asyncio.get_running_loop().time() + wait_seconds
@@ -39,6 +43,7 @@ async def open_pool(url: str, *, size: int = 8, wait_seconds: float = 30) -> Poo
                 timeout=5,
                 command_timeout=30,
                 max_inactive_connection_lifetime=300,
+                reset=_nothing_to_reset,
                 server_settings={"search_path": "read,kept", "application_name": "postledger", "jit": "off"},
             )
         except UNREACHABLE:
