@@ -198,7 +198,8 @@ class Decider:
         if isinstance(command, Unreadable):
             letter = await self._dead_letters.keep(record, cause=command.cause)
             return [CommandUnreadable(command_id, command.cause, letter)]
-        if not_after and now > datetime.fromisoformat(not_after):
+        # Its own time, not the lane's: one that waited in the log was acknowledged, and a promise does not lapse.
+        if not_after and moment(record.timestamp_ms) > datetime.fromisoformat(not_after):
             return [CommandLapsed(command_id, datetime.fromisoformat(not_after))]
         try:
             events = self.context.decide(lane.documents, command, now)

@@ -28,7 +28,7 @@ class Spool:
         self._sha256 = sha256()
         self._ends_in_cr = False
         # The file outlives this line on purpose: it is closed in __exit__.
-        self._file = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
+        self._file = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - it outlives this line on purpose and is closed in __exit__
 
     def __enter__(self) -> Self:
         return self
