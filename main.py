@@ -13,14 +13,26 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateways.settings import Settings, SettingsError, describe, read_settings
+from gateways.command_line.failures import USAGE, Failed
+from gateways.command_line.output import Output, show_rows
+from gateways.command_line.words import add_words, greeting
+
+if TYPE_CHECKING:
+    from gateways.command_line.installation import Installation
+    from gateways.settings import Settings
 
 ROLES = ("http", "smtp", "work", "project")
-cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Postledger.")
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="One e-mail backend whose every step is an event in a log. Begin with `up`, then look at it with `demo`.",
+)
 
 
 # ── wiring ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -29,7 +41,7 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 class House:
     """The parts of one process, each opened when first needed and closed in the opposite order."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+    def __init__(self, settings: "Settings", stack: AsyncExitStack) -> None:
         from gateways.stores.blobs import LocalBlobs
         from gateways.stores.keyset import open_keyset
 
@@ -78,15 +90,33 @@ class House:
 
 async def open_http(house: House) -> None:
     """Listens for HTTP until the house is closed."""
-    from gateways.http.wiring import open_http as listen
+    from gateways.http import opening
 
-    await listen(house)
+    settings = house.settings
+    parts = opening.HttpParts(
+        pool=house.pool,
+        keyset=house.keyset,
+        keyring=house.keyring,
+        command_log=house.command_log,
+        tail=house.tail,
+        folded=house.folded,
+        blobs=house.blobs,
+        door=house.door(),
+        kafka=house.kafka,
+        topic_prefix=house.prefix,
+        mail_domain=settings.mail_domain,
+        rates_on=settings.rates == "on",
+        sns_topics=settings.sns_topics,
+        address=settings.http_address,
+    )
+    await opening.open_http(parts, house.stack)
 
 
 async def open_smtp(house: House) -> None:
     """Listens for SMTP until the house is closed."""
     from gateways.mail_in.smtp import SmtpServer
     from gateways.mail_in.smtp_limits import Limits
+
     settings = house.settings
     limits = Limits(connections=2000, connections_per_client=None) if settings.rates == "off" else Limits()
     tls = None
@@ -150,7 +180,7 @@ async def declare_projections(house: House, subscriptions: Any) -> None:
 
 
 @asynccontextmanager
-async def assembled(settings: Settings, roles: Sequence[str]) -> AsyncIterator[House]:
+async def assembled(settings: "Settings", roles: Sequence[str]) -> AsyncIterator[House]:
     """These roles, running in this process until the block ends."""
     async with AsyncExitStack() as stack:
         house = House(settings, stack)
@@ -190,7 +220,7 @@ def end_process(sentence: str) -> None:
     os._exit(1)
 
 
-async def prepare(settings: Settings) -> None:
+async def prepare(settings: "Settings") -> None:
     """Topics as they are meant, tables up to date, one history."""
     from gateways.log.event_log import EventLog
     from gateways.log.provision import open_log, provision, wait_for_broker
@@ -214,7 +244,7 @@ async def prepare(settings: Settings) -> None:
         await log.close()
 
 
-async def run_roles(settings: Settings, roles: Sequence[str], ready_file: Path | None) -> None:
+async def run_roles(settings: "Settings", roles: Sequence[str], ready_file: Path | None) -> None:
     """Runs roles until SIGTERM or SIGINT; a second signal ends at once."""
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -235,11 +265,17 @@ async def run_roles(settings: Settings, roles: Sequence[str], ready_file: Path |
 # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _settings() -> Settings:
+def _read() -> "Settings":
+    from gateways.settings import SettingsError, read_settings
+
     try:
-        settings = read_settings()
+        return read_settings()
     except SettingsError as error:
-        raise _Failed(str(error), code=2) from error
+        raise Failed(str(error), code=USAGE) from error
+
+
+def _settings() -> "Settings":
+    settings = _read()
     if not settings.kafka or not settings.database_url:
         from gateways.local_servers import running
 
@@ -260,16 +296,10 @@ def _secret(text: str) -> Any:
     return SecretStr(text)
 
 
-class _Failed(Exception):
-    def __init__(self, sentence: str, *, code: int = 1) -> None:
-        super().__init__(sentence)
-        self.code = code
-
-
-def _connected() -> Settings:
+def _connected() -> "Settings":
     settings = _settings()
     if not settings.kafka or not settings.database_url:
-        raise _Failed(
+        raise Failed(
             f"Nothing runs on {settings.data}: start `python main.py up` first, or name servers with POSTLEDGER_KAFKA and "
             f"POSTLEDGER_DATABASE_URL."
         )
@@ -285,46 +315,29 @@ def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
 @cli.command()
 def up() -> None:
     """Everything on this machine: Kafka, Postgres and all roles."""
-    from gateways.local_children import CannotStart
     from gateways.local_servers import Servers
     from gateways.supervisor import Supervisor
 
-    try:
-        settings = read_settings()
-    except SettingsError as error:
-        raise _Failed(str(error), code=2) from error
+    settings = _read()
     given = None
     if settings.kafka and settings.database_url:
         given = Servers(settings.kafka, settings.database_url.get_secret_value())
     elif settings.kafka or settings.database_url:
-        raise _Failed("Name both servers, POSTLEDGER_KAFKA and POSTLEDGER_DATABASE_URL, or neither.", code=2)
+        raise Failed("Name both servers, POSTLEDGER_KAFKA and POSTLEDGER_DATABASE_URL, or neither.", code=USAGE)
     supervisor = Supervisor(settings.data, program=Path(__file__).absolute(), servers=given)
 
     def ready(seconds: float) -> None:
-        _say_what_listens(settings, seconds)
+        told = greeting(
+            settings.http, settings.smtp, mail_domain=settings.mail_domain, data=settings.data, seconds=seconds
+        )
+        print(told, flush=True)
 
     async def prepared(servers: Servers) -> None:
         await prepare(
             settings.model_copy(update={"kafka": servers.kafka, "database_url": _secret(servers.database_url)})
         )
 
-    from gateways.log.provision import Misprovisioned
-
-    try:
-        _run(lambda: supervisor.run(prepared, ready))
-    except (CannotStart, Misprovisioned) as error:
-        raise _Failed(str(error)) from error
-
-
-def _say_what_listens(settings: Settings, seconds: float) -> None:
-    print(
-        f"Postledger is ready after {seconds:.1f} s. Data and logs: {settings.data}\n\n"
-        f"  HTTP   http://{settings.http}\n"
-        f"  SMTP   {settings.smtp}   (addresses end in @{settings.mail_domain})\n\n"
-        f"Create an inbox:\n\n  curl -X POST 'http://{settings.http}/api/v1/mailboxes?ttl_minutes=30'\n\n"
-        f"Ctrl-C ends it.",
-        flush=True,
-    )
+    _run(lambda: supervisor.run(prepared, ready))
 
 
 def _role(*roles: str, ready_file: Path | None = None) -> None:
@@ -367,28 +380,57 @@ def roles(names: list[str], ready_file: Annotated[Path | None, typer.Option()] =
 
 @cli.command()
 def provision() -> None:
-    """Create topics, bring tables up to date, and assert that the live configuration is as it was meant."""
+    """Create topics and tables, and assert that they are as meant."""
     settings = _connected()
     _run(lambda: prepare(settings))
 
 
 @cli.command()
-def settings() -> None:
-    """Every setting: its name, default, present value and meaning."""
-    from gateways.command_line.output import table
+def migrate() -> None:
+    """Bring the tables up to date, as `up` and `provision` do, too."""
+    from projections.migrate import migrate as bring_up_to_date
 
-    table(describe(_settings()))
+    url = _installation().database_url
+    _run(lambda: bring_up_to_date(url))
+
+
+@cli.command()
+def settings(output: Output = None) -> None:
+    """Every setting: name, default, present value and meaning."""
+    from gateways.settings import describe
+
+    show_rows(describe(_settings()), output)
+
+
+def _installation() -> "Installation":
+    from gateways.command_line.installation import Installation
+
+    settings = _connected()
+    assert settings.kafka
+    assert settings.database_url
+    return Installation(settings.kafka, settings.database_url.get_secret_value(), settings.topic_prefix)
+
+
+def _listening() -> tuple[tuple[str, int], tuple[str, int]]:
+    settings = _settings()
+    return settings.http_address, settings.smtp_address
+
+
+add_words(cli, installation=_installation, listening=_listening)
 
 
 def main() -> None:
-    """Runs a command; failures are one sentence and an exit status."""
+    """Runs a command; what can be expected to fail fails in one sentence and an exit status."""
     try:
-        cli(standalone_mode=False)
-    except _Failed as failed:
+        cli()
+    except Exception as error:
+        from gateways.command_line.expected import explained
+
+        failed = explained(error)
+        if failed is None:
+            raise
         print(failed, file=sys.stderr)
         sys.exit(failed.code)
-    except typer.Exit as exiting:
-        sys.exit(exiting.exit_code)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import asyncpg
 
 from domain.account import AccountCreated, ApiKeyIssued, ApiKeyRevoked, PlanAssigned, PlanDefined
 from domain.plans import BUILT_IN, Limits, Plan
-from projections.projector import Connection, Folded, Projection, columns, last_of_each
+from projections.projection import Connection, Folded, Projection, columns, last_of_each
 from schemas import topics
 
 DDL: Final = """

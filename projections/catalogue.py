@@ -3,7 +3,7 @@
 from typing import Final
 
 from projections import accounts, feed, mailboxes, messages, timers
-from projections.projector import Projection
+from projections.projection import Projection
 
 PROJECTIONS: Final[tuple[Projection, ...]] = (
     mailboxes.PROJECTION,

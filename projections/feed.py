@@ -1,7 +1,7 @@
 """What callers may watch: one thin row for each event that a stream tells of, in the order of the log."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -19,7 +19,7 @@ from domain.mailbox_events import (
     MessageRejected,
     Sealed,
 )
-from projections.projector import Connection, Folded, Projection, columns
+from projections.projection import Connection, Folded, Projection, columns
 from schemas import topics
 
 #: Days a row is kept for those who resume; older tokens hear `reset`.
@@ -78,8 +78,10 @@ ENTRY: Final = "partition, position, topic, owner, mailbox, message, type, at, s
 Pool = asyncpg.Pool
 
 
-def entry(seen: Folded) -> Entry | None:
+def entry(seen: Folded | None) -> Entry | None:
     """What a stream tells of this event; None where it tells nothing (yet: a mail that is still being parsed)."""
+    if seen is None:
+        return None
     event = seen.event
     name = NAMES.get(type(event))
     if name is None or (isinstance(event, MessageReceived) and event.state == "parsing"):
@@ -100,16 +102,36 @@ def entry(seen: Folded) -> Entry | None:
 
 async def _tell(connection: "Connection[Any]", events: list[Folded]) -> None:
     entries = [found for seen in events if (found := entry(seen))]
-    if entries:
-        rows = [
-            (e.partition, e.position, e.topic, e.owner, e.mailbox, e.message, e.type, e.at, e.summary, e.envelope)
-            for e in entries
-        ]
-        await connection.execute(
-            f"insert into feed ({ENTRY}) select * from unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::text[], "  # noqa: S608
-            "$6::text[], $7::text[], $8::timestamptz[], $9::text[], $10::text[])",
-            *columns(rows),
-        )
+    if not entries:
+        return
+    until = _kept_from(entries[-1].at)
+    rows = [
+        (e.partition, e.position, e.topic, e.owner, e.mailbox, e.message, e.type, e.at, e.summary, e.envelope)
+        for e in entries
+        if e.at >= until
+    ]
+    await connection.execute(
+        f"insert into feed ({ENTRY}) select * from unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::text[], "  # noqa: S608 - a constant
+        "$6::text[], $7::text[], $8::timestamptz[], $9::text[], $10::text[])",
+        *columns(rows),
+    )
+    await _let_go(connection, entries[-1].topic, entries[-1].partition, until)
+
+
+def _kept_from(now: datetime) -> datetime:
+    """Rows older than this are let go. By the log's time, in whole minutes: most batches find nothing to let go of."""
+    return now.replace(second=0, microsecond=0) - timedelta(days=KEPT_DAYS)
+
+
+async def _let_go(connection: "Connection[Any]", topic: str, partition: int, until: datetime) -> None:
+    """Reads only the rows it deletes and one more: time never steps back within a partition."""
+    await connection.execute(
+        "delete from feed where topic = $1 and partition = $2 and position < "
+        "(select position from feed where topic = $1 and partition = $2 and at >= $3 order by position limit 1)",
+        topic,
+        partition,
+        until,
+    )
 
 
 async def _purged(connection: "Connection[Any]", events: list[Folded]) -> None:

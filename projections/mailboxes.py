@@ -15,7 +15,7 @@ from domain.mailbox_events import (
     MailboxPurged,
     Sealed,
 )
-from projections.projector import Connection, Folded, Projection, columns, last_of_each
+from projections.projection import Connection, Folded, Projection, columns, last_of_each
 from schemas import topics
 
 DDL: Final = """
@@ -151,6 +151,30 @@ async def by_address(pool: "Pool[Any]", address_digest: Digest) -> MailboxRow | 
     """The mailbox at this address, ended ones included."""
     row = await pool.fetchrow(f"select {ROW} from mailboxes where address_digest = $1", address_digest)  # noqa: S608 - a constant
     return MailboxRow(*row) if row else None
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """A mailbox, ended ones included, with its wrapped data key (None where that is gone) and the next offset that the
+    messages' projection will fold: what is shown at positions below it is what can be read now."""
+
+    row: MailboxRow
+    kid: str | None
+    wrapped: bytes | None
+    position: int
+
+
+READABLE: Final = (
+    "select m.mailbox, m.owner, m.address, m.created_at, m.expires_at, m.token_version, m.ended, m.partition, m.position, "
+    "k.kid, k.wrapped, c.position from mailboxes m left join keyring k on k.subject = m.mailbox left join checkpoints c "
+    "on c.name = 'messages' and c.topic = $2 and c.partition = m.partition where m.address_digest = $1"
+)
+
+
+async def readable(pool: "Pool[Any]", address_digest: Digest) -> Readable | None:
+    """All that reading a mailbox's list takes, of one moment."""
+    row = await pool.fetchrow(READABLE, address_digest, PROJECTION.topic)
+    return Readable(MailboxRow(*row[:9]), row[9], row[10], row[11] or 0) if row else None
 
 
 async def by_id(pool: "Pool[Any]", mailbox: str) -> MailboxRow | None:

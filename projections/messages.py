@@ -16,7 +16,7 @@ from domain.mailbox_events import (
     MessageReceived,
     Sealed,
 )
-from projections.projector import Connection, Folded, Projection, columns
+from projections.projection import Connection, Folded, Projection, columns
 from schemas import topics
 
 DDL: Final = """
@@ -177,14 +177,15 @@ PROJECTION: Final = Projection(
 # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def newest(pool: "Pool[Any]", mailbox: str, *, limit: int, offset: int) -> list[Listed]:
-    """What a list shows: newest first, what is still being parsed left out."""
+async def newest(pool: "Pool[Any]", mailbox: str, *, before: int, limit: int, offset: int) -> list[Listed]:
+    """What a list shows at a position: newest first, what is still being parsed left out."""
     rows = await pool.fetch(
-        f"select {LISTED} from messages where mailbox = $1 and shown_at is not null "  # noqa: S608 - a constant
+        f"select {LISTED} from messages where mailbox = $1 and shown_at < $4 "  # noqa: S608 - a constant
         "order by shown_at desc limit $2 offset $3",
         mailbox,
         limit,
         offset,
+        before,
     )
     return [Listed(*row) for row in rows]
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from domain.mailbox_events import MailboxCreated, MailboxDeleted, MailboxExpired, MailboxExtended, MailboxPurged
-from projections.projector import Connection, Folded, Projection, columns, last_of_each
+from projections.projection import Connection, Folded, Projection, columns, last_of_each
 from schemas import topics
 
 #: How long after its end a mailbox's data key and blobs are destroyed.

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from gateways.log.kafka import GATEWAY_LIMIT_SECONDS, start_producer, throw_away
-from schemas.envelope import Headers, command_headers
+from schemas.envelope import Headers, command_headers, milliseconds
 from schemas.ids import new_id
 from schemas.vocabulary import Vocabulary, encode
 
@@ -28,12 +28,16 @@ IN_FLIGHT: Final = 500
 OVERDUE_SECONDS: Final = 2.0
 #: Bytes gathered into one request.
 BATCH_BYTES: Final = 524_288
-#: Seconds to find a broker in.
+#: Seconds to find a broker in; they count among those of the append.
 CONNECT_SECONDS: Final = 4.0
 
 
 class NotPromised(Exception):
     """Nothing was appended and nothing will be: try again later."""
+
+
+class TooLarge(NotPromised):
+    """Nothing was appended, and no second try will be: the record is larger than the log takes."""
 
 
 class OutcomeUnknown(Exception):
@@ -98,34 +102,48 @@ class CommandLog:
         partition, offset = await self.append(topic, key, encode(command), headers)
         return Appended(command_id, topic, partition, offset)
 
-    async def append(self, topic: str, key: str, value: bytes, headers: Headers) -> tuple[int, int]:
-        """Partition and offset, once the record is acknowledged; raises NotPromised or OutcomeUnknown."""
+    async def append(
+        self, topic: str, key: str, value: bytes, headers: Headers, *, lapses: bool = True
+    ) -> tuple[int, int]:
+        """Partition and offset, once the record is acknowledged; raises NotPromised or OutcomeUnknown.
+
+        `lapses`: whether it is a command, so that one that came after its `notafter` is no promise.
+        """
         if self.overdue or len(self._under_way) >= IN_FLIGHT:
             raise NotPromised("the log is not answering")
         self._number += 1
         number, loop = self._number, asyncio.get_running_loop()
         self._under_way[number] = loop.time()
         try:
-            return await self._append(topic, key, value, headers)
+            place, stamped_ms = await self._append(topic, key, value, headers)
         finally:
             del self._under_way[number]
+        if lapses:
+            _in_time(headers, stamped_ms)
+        return place
 
-    async def _append(self, topic: str, key: str, value: bytes, headers: Headers) -> tuple[int, int]:
+    async def _append(self, topic: str, key: str, value: bytes, headers: Headers) -> tuple[tuple[int, int], int | None]:
+        """Where the record stands, and when the broker says it was appended."""
+        deadline = asyncio.get_running_loop().time() + GATEWAY_LIMIT_SECONDS
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 producer = await self._open()
         except (KafkaError, TimeoutError, OSError) as error:
             raise NotPromised("no broker can be reached") from error
+        sent = None
         try:
-            async with asyncio.timeout(GATEWAY_LIMIT_SECONDS):
+            async with asyncio.timeout_at(deadline):
                 sent = await producer.send(self._prefix + topic, value, key=key.encode(), headers=list(headers))
                 found = await asyncio.shield(sent)
-        except MessageSizeTooLargeError as error:
-            raise NotPromised("the record is too large") from error
         except (KafkaError, TimeoutError) as error:
-            await self._discard(producer)
+            refused = isinstance(error, MessageSizeTooLargeError)
+            if not refused or sent is not None:
+                # Refused by the broker, it has spent a sequence number: only a new producer goes on.
+                await self._discard(producer)
+            if refused:
+                raise TooLarge("the record is too large") from error
             raise OutcomeUnknown(repr(error)) from error
-        return found.partition, found.offset
+        return (found.partition, found.offset), found.timestamp
 
     async def _open(self) -> AIOKafkaProducer:
         if self._producer is None:
@@ -138,3 +156,14 @@ class CommandLog:
         if self._producer is producer:
             self._producer = None
             await throw_away(producer)
+
+
+def _in_time(headers: Headers, stamped_ms: int | None) -> None:
+    """Raises NotPromised where the broker's clock says that the record came too late: it will be decided as lapsed."""
+    not_after = next((value for name, value in headers if name == "notafter"), None)
+    if not_after is None:
+        return
+    if stamped_ms is None or stamped_ms < 0:
+        raise OutcomeUnknown("the broker does not say when it was appended")
+    if stamped_ms > milliseconds(datetime.fromisoformat(not_after.decode())):
+        raise NotPromised("the log took it too late")

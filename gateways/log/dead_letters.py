@@ -1,6 +1,6 @@
 """Where a record that could not be handled is kept whole: its bytes, its headers, and why (DESIGN 4, rule 7)."""
 
-from gateways.log.command_log import CommandLog
+from gateways.log.command_log import CommandLog, TooLarge
 from schemas.envelope import Record
 from schemas.topics import DEAD_LETTERS
 
@@ -20,5 +20,11 @@ class DeadLetters:
             ("deadlettercause", cause.encode()),
             ("deadlettersource", str(record.source).encode()),
         ]
-        await self._log.append(DEAD_LETTERS.name, record.key, record.value, headers)
+        try:
+            await self._log.append(DEAD_LETTERS.name, record.key, record.value, headers, lapses=False)
+        except TooLarge:
+            # It fills a record by itself. Its letter says where it stands, for as long as its own topic keeps it.
+            pointer = [(name, value) for name, value in headers if name.startswith("deadletter")]
+            cut = [*pointer, ("deadlettercut", b"too_large")]
+            await self._log.append(DEAD_LETTERS.name, record.key, b"", cut, lapses=False)
         return letter

@@ -11,12 +11,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from gateways.log.kafka import APPEND_LIMIT_SECONDS, as_record, client_settings, start_producer, throw_away
 from schemas.envelope import Headers, Record
@@ -24,7 +25,7 @@ from schemas.topics import DECIDER_BATCH_BYTES
 
 log = logging.getLogger(__name__)
 
-#: Seconds without a record, while more are known to be there, after which a reader is replaced.
+#: Seconds without progress, while more is known to be there, after which a reader is replaced.
 STALLED_SECONDS: Final = 8.0
 #: What one record takes beside its key, value and headers, at the most (Kafka's record format, version 2).
 RECORD_OVERHEAD_BYTES: Final = 64
@@ -66,13 +67,15 @@ class EventLog:
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
         self._readers: dict[TopicPartition, AIOKafkaConsumer] = {}
+        self._closed = False
 
     async def close(self) -> None:
         if self._producer is not None:
             await throw_away(self._producer)
             self._producer = None
-        for tp in list(self._readers):
-            await self._drop(tp)
+        self._closed = True
+        while self._readers:
+            await _stop(self._readers.popitem()[1])
 
     # ── appending ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -121,37 +124,35 @@ class EventLog:
 
     async def read_on(
         self, topic: str, partition: int, position: int, *, floor: int = 0
-    ) -> AsyncIterator[list[Record]]:
+    ) -> AsyncGenerator[list[Record], None]:
         """All records from `position` to the end of the log, which is not below `floor`, in order and without a gap.
 
         Void records are among them. Raises LogUnavailable where that can't be had: start again from what is known.
         """
-        tp = TopicPartition(self._prefix + topic, partition)
         try:
-            reader = await self._reader(tp)
-            reader.resume(tp)
-            reader.seek(tp, position)
-            while True:
-                async with asyncio.timeout(STALLED_SECONDS):
-                    end = (await reader.end_offsets([tp]))[tp]
-                while position < end:
-                    async with asyncio.timeout(STALLED_SECONDS):
-                        records = await self._some(reader, tp, topic)
-                    _without_gap(records, position)
-                    position += len(records)
-                    yield records
-                if position >= max(floor, end):
-                    break
+            async with self._reading(topic, partition) as (reader, tp):
+                reader.resume(tp)
+                reader.seek(tp, position)
+                while (end := await self._end(reader, tp, max(floor, position))) > position:
+                    while position < end:
+                        async with asyncio.timeout(STALLED_SECONDS):
+                            records = await self._some(reader, tp, topic)
+                        _without_gap(records, position)
+                        position += len(records)
+                        yield records
+                reader.pause(tp)
+        except (KafkaError, ConsumerStoppedError, TimeoutError) as error:
+            raise LogUnavailable(f"reading {topic}/{partition} at {position}: {error!r}") from error
+
+    @staticmethod
+    async def _end(reader: AIOKafkaConsumer, tp: TopicPartition, floor: int) -> int:
+        """Where the partition ends, once that is not below the floor; raises TimeoutError where it stays below."""
+        async with asyncio.timeout(STALLED_SECONDS):
+            while (end := (await reader.end_offsets([tp]))[tp]) < floor:
                 # A leader that has fallen behind says so without an error: ask the others who leads.
                 await reader._client.force_metadata_update()  # noqa: SLF001 - the public way waits metadata_max_age_ms
                 await asyncio.sleep(0.1)
-            reader.pause(tp)
-        except (KafkaError, TimeoutError) as error:
-            await self._drop(tp)
-            raise LogUnavailable(f"reading {topic}/{partition} at {position}: {error!r}") from error
-        except BaseException:
-            await self._drop(tp)
-            raise
+        return int(end)
 
     @staticmethod
     async def _some(reader: AIOKafkaConsumer, tp: TopicPartition, topic: str) -> list[Record]:
@@ -162,13 +163,10 @@ class EventLog:
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """First offset kept and the offset after the last; raises LogUnavailable. A stale leader's end is too short."""
-        tp = TopicPartition(self._prefix + topic, partition)
         try:
-            reader = await self._reader(tp)
-            async with asyncio.timeout(STALLED_SECONDS):
+            async with self._reading(topic, partition) as (reader, tp), asyncio.timeout(STALLED_SECONDS):
                 return (await reader.beginning_offsets([tp]))[tp], (await reader.end_offsets([tp]))[tp]
-        except (KafkaError, TimeoutError) as error:
-            await self._drop(tp)
+        except (KafkaError, ConsumerStoppedError, TimeoutError) as error:
             raise LogUnavailable(f"bounds of {topic}/{partition}: {error!r}") from error
 
     async def partitions(self, topic: str) -> list[int]:
@@ -180,34 +178,55 @@ class EventLog:
         except (KafkaError, TimeoutError) as error:
             raise LogUnavailable(f"partitions of {topic}: {error!r}") from error
 
-    async def _reader(self, tp: TopicPartition) -> AIOKafkaConsumer:
-        """Kept alive between uses: a new one may bootstrap at a broker that knows an older truth."""
-        if tp not in self._readers:
-            reader = AIOKafkaConsumer(
-                **client_settings(self._bootstrap),
-                group_id=None,
-                auto_offset_reset="none",
-                enable_auto_commit=False,
-                max_partition_fetch_bytes=8_388_608,
-            )
-            try:
-                await reader.start()
-            except BaseException:
-                await reader.stop()
-                raise
-            reader.assign([tp])
-            reader.pause(tp)
-            self._readers[tp] = reader
-        return self._readers[tp]
+    @asynccontextmanager
+    async def _reading(self, topic: str, partition: int) -> AsyncIterator[tuple[AIOKafkaConsumer, TopicPartition]]:
+        """A reader of one partition, ours alone for as long as the block runs.
 
-    async def _drop(self, tp: TopicPartition) -> None:
-        reader = self._readers.pop(tp, None)
-        if reader is not None:
-            try:
-                async with asyncio.timeout(2):
-                    await reader.stop()
-            except (KafkaError, TimeoutError):
-                log.warning("reader did not stop", extra={"partition": tp.partition})
+        Kept alive between uses, because a new one may bootstrap at a broker that knows an older truth; replaced after errors.
+        """
+        tp = TopicPartition(self._prefix + topic, partition)
+        reader = self._readers.pop(tp, None) or await self._start_reader(tp)
+        try:
+            yield reader, tp
+        except GeneratorExit:
+            reader.pause(tp)
+            await self._keep(tp, reader)
+            raise
+        except BaseException:
+            await _stop(reader)
+            raise
+        await self._keep(tp, reader)
+
+    async def _start_reader(self, tp: TopicPartition) -> AIOKafkaConsumer:
+        reader = AIOKafkaConsumer(
+            **client_settings(self._bootstrap),
+            group_id=None,
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=8_388_608,
+        )
+        try:
+            await reader.start()
+        except BaseException:
+            await _stop(reader)
+            raise
+        reader.assign([tp])
+        reader.pause(tp)
+        return reader
+
+    async def _keep(self, tp: TopicPartition, reader: AIOKafkaConsumer) -> None:
+        if self._closed or tp in self._readers:
+            await _stop(reader)
+        else:
+            self._readers[tp] = reader
+
+
+async def _stop(reader: AIOKafkaConsumer) -> None:
+    try:
+        async with asyncio.timeout(2):
+            await reader.stop()
+    except (KafkaError, TimeoutError):
+        log.warning("a reader did not stop")
 
 
 def _without_gap(records: list[Record], position: int) -> None:

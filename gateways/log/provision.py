@@ -61,6 +61,7 @@ async def provision(bootstrap: str, *, prefix: str = "", partitions: int | None 
                 if code and not isinstance(for_code(code)(), TopicAlreadyExistsError):
                     raise Misprovisioned(f"Kafka would not create the topic {name}: {for_code(code).__name__}.")
         await _assert_live(client, TOPICS, prefix=prefix, single=single)
+        await _assert_laid_out(client, TOPICS, prefix=prefix, partitions=partitions, replicas=replication)
 
 
 async def _assert_live(client: AIOKafkaAdminClient, topics: Sequence[Topic], *, prefix: str, single: bool) -> None:
@@ -77,6 +78,25 @@ async def _assert_live(client: AIOKafkaAdminClient, topics: Sequence[Topic], *, 
                     f"The topic {prefix + topic.name} has {setting}={found}, but acknowledgements are promised on {meant}. "
                     f"Set it back: kafka-configs.sh --alter --topic {prefix + topic.name} --add-config {setting}={meant}"
                 )
+
+
+async def _assert_laid_out(
+    client: AIOKafkaAdminClient, topics: Sequence[Topic], *, prefix: str, partitions: int | None, replicas: int
+) -> None:
+    """Equal counts of partitions, so that a key lands on the same number everywhere; as many copies as promised."""
+    found = await client.describe_topics([prefix + topic.name for topic in topics])
+    meant = partitions or len(found[0]["partitions"])
+    for topic in found:
+        if len(topic["partitions"]) != meant:
+            raise Misprovisioned(
+                f"The topic {topic['topic']} has {len(topic['partitions'])} partitions and not {meant}: keys would lie on "
+                f"other numbers than their decisions. Counts of partitions are never changed in place."
+            )
+        if any(len(partition["replicas"]) < replicas for partition in topic["partitions"]):
+            raise Misprovisioned(
+                f"The topic {topic['topic']} has partitions with fewer than {replicas} replicas, but an acknowledgement is "
+                f"promised to mean more. Reassign them: kafka-reassign-partitions.sh"
+            )
 
 
 async def open_log(log: EventLog, pool: Pool) -> None:

@@ -15,7 +15,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import IllegalStateError
 from faststream import AckPolicy
-from faststream.kafka import KafkaBroker
+from faststream.kafka import KafkaBroker, KafkaMessage
+from faststream.kafka.message import FAKE_CONSUMER
 
 from gateways.log.kafka import as_record, client_settings
 from schemas.envelope import Record
@@ -113,6 +114,7 @@ class Subscriptions:
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.ACK_FIRST,
             no_reply=True,
+            parser=_unparsed,
             decoder=_raw,
             listener=subscription,
             partition_assignment_strategy=(RangePartitionAssignor,),
@@ -152,6 +154,11 @@ class _Pace:
         if since < BUSY_SECONDS:
             await asyncio.sleep(GATHER_SECONDS)
             self._last = loop.time()
+
+
+async def _unparsed(batch: Any) -> KafkaMessage:
+    """The batch as it came. FastStream's own parser fails on a header that is null or no UTF-8, and passes the batch over."""
+    return KafkaMessage(body=b"", raw_message=batch, headers={}, message_id="", consumer=FAKE_CONSUMER)
 
 
 async def _raw(message: Any) -> Any:

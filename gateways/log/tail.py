@@ -113,4 +113,7 @@ class Tail:
         if waiting is not None and not waiting.done():
             waiting.set_result(record)
         for tells in list(self._listeners):
-            tells(record, cause)
+            try:
+                tells(record, cause)
+            except Exception:
+                log.exception("a listener failed on an event")

@@ -1,0 +1,1 @@
+"""The command line: words for the people who run an installation."""

@@ -1,0 +1,106 @@
+"""`main.py replay`: read models rebuilt from the log, what differed told row by row, and repaired.
+
+The answer goes to standard output, progress to standard error. Exit status: 0 where live and rebuilt tables were equal,
+1 where they differed.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol, Self
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+#: Seconds of work before progress is shown.
+QUIET_SECONDS: Final = 1.0
+
+
+class Outcome(Protocol):
+    """What became of one rebuild; a difference says itself what it is."""
+
+    @property
+    def positions(self) -> Mapping[int, int]: ...
+
+    @property
+    def from_nothing(self) -> bool: ...
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def differences(self) -> Sequence[object]: ...
+
+    @property
+    def switched(self) -> bool: ...
+
+
+class Rebuilds(Protocol):
+    """One read model, as `projections/replay.py` rebuilds it."""
+
+    name: str
+
+    async def run(self, *, switch: bool, progress: Callable[[int, int], None]) -> Outcome: ...
+
+
+def confirmed(names: Sequence[str], *, dry_run: bool, yes: bool) -> bool:
+    """Whether the tables may be exchanged; asks on a terminal, unless told already."""
+    return dry_run or yes or typer.confirm(f"Replace the live tables of {', '.join(names)} by rebuilt ones?", err=True)
+
+
+async def replay(rebuilds: Sequence[Rebuilds], *, dry_run: bool) -> int:
+    """Rebuilds one after the other and prints what became of each; the exit status. Raises what a rebuild raises."""
+    different = 0
+    for rebuild in rebuilds:
+        began = time.monotonic()
+        with _Bar(rebuild.name) as bar:
+            outcome = await rebuild.run(switch=not dry_run, progress=bar.at)
+        _say(rebuild.name, outcome, time.monotonic() - began)
+        different += outcome.count
+    return 1 if different else 0
+
+
+def _say(name: str, outcome: Outcome, seconds: float) -> None:
+    events = sum(outcome.positions.values())
+    for difference in outcome.differences:
+        typer.echo(str(difference))
+    if outcome.count > len(outcome.differences):
+        typer.echo(f"… and {outcome.count - len(outcome.differences)} more")
+    result = "made from nothing" if outcome.from_nothing else _compared(outcome.count)
+    done = "the rebuilt tables are in place" if outcome.switched else "nothing was changed"
+    typer.echo(f"{name}: {events} records in {seconds:.1f} s ({events / max(seconds, 0.001):.0f}/s), {result}; {done}.")
+
+
+def _compared(count: int) -> str:
+    return f"{count} row{'s' if count > 1 else ''} differed" if count else "equal to the live tables"
+
+
+class _Bar:
+    """Progress on standard error, once there is something to wait for."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._began = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task(name, total=None)
+        self._shown = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            self._bar.stop()
+
+    def at(self, done: int, total: int) -> None:
+        if not self._shown and time.monotonic() - self._began > QUIET_SECONDS:
+            self._shown = True
+            self._bar.start()
+        self._bar.update(self._task, completed=done, total=max(done, total))

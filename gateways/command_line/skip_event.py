@@ -1,0 +1,105 @@
+"""`main.py skip-event`: an operator's word that projections pass over one event (DESIGN 4, rule 7).
+
+It is said in the log itself, by compare and append, so that every rebuild honours it: a stopped partition goes on as soon
+as it reads it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from domain.outcomes import EventSkipped
+from gateways.log.event_log import LogUnavailable
+from schemas import events
+from schemas.envelope import Record, Source, event_headers, first
+from schemas.ids import new_id
+from schemas.topics import TOPICS
+from schemas.vocabulary import encode
+
+#: Tries to append before deciders that write at the same time are left alone.
+TRIES: Final = 20
+
+
+class CannotSkip(Exception):
+    """Nothing was recorded; the sentence says why."""
+
+
+class Log(Protocol):
+    """What this needs of `gateways/log/event_log.py`."""
+
+    async def bounds(self, topic: str, partition: int) -> tuple[int, int]: ...
+
+    def read_on(self, topic: str, partition: int, position: int, *, floor: int = 0) -> AsyncIterator[list[Record]]: ...
+
+    def batch(self) -> Any: ...
+
+    async def append(self, topic: str, partition: int, batch: Any) -> int: ...
+
+
+async def skip_event(log: Log, topic: str, partition: int, position: int, reason: str) -> int:
+    """Records that the event at this position is passed over; where that stands in the log.
+
+    Saying it again changes nothing. Raises CannotSkip.
+    """
+    if topic not in {known.name for known in TOPICS if known.truth}:
+        raise CannotSkip(f"{topic} is no topic of events: {', '.join(known.name for known in TOPICS if known.truth)}.")
+    skipped = EventSkipped(position, reason)
+    for attempt in range(TRIES):
+        try:
+            said, end = await _already(log, topic, partition, position)
+            if said is not None:
+                return said
+            await _append(log, topic, partition, end, skipped)
+        except LogUnavailable:
+            if attempt == TRIES - 1:
+                raise
+        await asyncio.sleep(0.02 * attempt)
+    raise CannotSkip(f"Others write to {topic}/{partition} all the time: try again.")
+
+
+async def _already(log: Log, topic: str, partition: int, position: int) -> tuple[int | None, int]:
+    """Where it was said that the event is passed over, if it was, and the end of the log."""
+    end = (await log.bounds(topic, partition))[1]
+    if not 0 <= position < end:
+        raise CannotSkip(f"{topic}/{partition} ends at {end}: there is no event at {position}.")
+    said = None
+    end = position
+    async for records in log.read_on(topic, partition, position):
+        if end == position:
+            _check(records[0])
+        for record in records:
+            if not record.void and said is None and _says(record, position):
+                said = record.offset
+        end += len(records)
+    return said, end
+
+
+def _check(record: Record) -> None:
+    if record.void:
+        raise CannotSkip(f"The record at {record.source} is void: every reader passes over it already.")
+    if first(record.headers).get("ce_type", "").startswith("log."):
+        raise CannotSkip(f"The record at {record.source} is about the log itself: no projection applies it.")
+
+
+def _says(record: Record, position: int) -> bool:
+    kind = events.LOG.types[EventSkipped]
+    return first(record.headers).get("ce_type") == kind and events.LOG.decode(kind, record.value).position == position
+
+
+async def _append(log: Log, topic: str, partition: int, end: int, skipped: EventSkipped) -> None:
+    """Void where somebody else was first: reading on tells."""
+    skip_id = new_id("skp")
+    headers = event_headers(
+        event_id=skip_id,
+        kind=events.LOG.type_of(skipped),
+        subject=skip_id,
+        at=datetime.now(UTC),
+        position=end,
+        cause={},
+        source=Source(topic, partition, skipped.position),
+        sequence=1,
+    )
+    batch = log.batch()
+    batch.add([(b"", encode(skipped), headers)])
+    await log.append(topic, partition, batch)

@@ -1,0 +1,52 @@
+"""The words that act on an installation from beside it. Each loads what it needs only when it is used."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateways.command_line.accounts import account_words
+from gateways.command_line.output import Output
+from gateways.command_line.plans import plan_words
+
+Listening = tuple[tuple[str, int], tuple[str, int]]
+
+
+def add_words(cli: typer.Typer, *, installation: Callable[[], Any], listening: Callable[[], Listening]) -> None:
+    """Adds `account`, `plan`, `schemas` and `demo`.
+
+    `installation` finds the servers of the running installation, `listening` where its HTTP and SMTP listen.
+    """
+    cli.add_typer(account_words(installation), name="account")
+    cli.add_typer(plan_words(installation), name="plan")
+
+    @cli.command()
+    def demo(output: Output = None) -> None:
+        """A tour through what runs, from a new inbox to a full one."""
+        import asyncio  # noqa: PLC0415 - loaded when used, as all of them are
+
+        from gateways.command_line.demo import take_the_tour  # noqa: PLC0415 - as above
+
+        asyncio.run(take_the_tour(*listening(), output=output))
+
+    @cli.command()
+    def schemas(
+        folder: Annotated[Path, typer.Argument(help="Where they are kept.")] = Path("docs/schemas"),
+        check: Annotated[bool, typer.Option("--check", help="Compare, and fail where they differ.")] = False,
+    ) -> None:
+        """Write the documents for those who consume the log."""
+        from gateways.command_line.schemas import check_documents, write_documents  # noqa: PLC0415 - as above
+
+        (check_documents if check else write_documents)(folder)
+
+
+def greeting(http: str, smtp: str, *, mail_domain: str, data: Path, seconds: float) -> str:
+    """What `up` says once everything is ready."""
+    return (
+        f"Postledger is ready after {seconds:.1f} s. Data and logs: {data}\n\n"
+        f"  HTTP   http://{http}\n"
+        f"  SMTP   {smtp}   (addresses end in @{mail_domain})\n\n"
+        f"Create an inbox:\n\n  curl -X POST 'http://{http}/api/v1/mailboxes?ttl_minutes=30'\n\n"
+        f"Ctrl-C ends it."
+    )

@@ -1,0 +1,119 @@
+"""Who may watch what. Browsers can't set headers on EventSource and WebSocket, so credentials may come in the query here."""
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+from urllib.parse import parse_qs, urlsplit
+
+from aiokafka.partitioner import murmur2
+
+from gateways.http import problems
+from gateways.http.connections import Scope
+from gateways.http.problems import Problem
+from gateways.http.services import Services
+from gateways.http.who import Caller, allowed, caller, mailbox_for
+from projections import mailboxes
+from projections.mailboxes import MailboxRow
+from schemas.topics import MAILBOX_EVENTS
+
+#: Fields of a query that are looked at.
+FIELDS: Final = 20
+RETRY_LATER: Final = {"Retry-After": "30"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request for a stream says: who asks, and from where on. `origin_is_foreign`: a page of another site asks."""
+
+    authorization: str | None
+    token: str | None
+    api_key: str | None
+    resume_from: str | None
+    origin_is_foreign: bool
+
+    @classmethod
+    def of(cls, scope: Scope) -> "Asked":
+        """Takes the query out of the scope: servers log it, and a credential must not be logged."""
+        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        try:
+            query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=FIELDS)
+        except ValueError:
+            query = {}
+        scope["query_string"] = b""
+        origin = headers.get(b"origin")
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        return cls(
+            authorization=_text(headers.get(b"authorization")),
+            token=query.get("token", [None])[0],
+            api_key=query.get("api_key", [None])[0],
+            # A browser comes back to the same address: where it has got to is in the header.
+            resume_from=_text(headers.get(b"last-event-id")) or query.get("after", [None])[0],
+            origin_is_foreign=origin is not None and urlsplit(origin.decode("latin-1")).netloc.lower() != host,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Somebody who may watch. `mailbox` is None where it is all mailboxes of the owner; `key` is the API key's id."""
+
+    owner: str
+    partition: int
+    mailbox: MailboxRow | None
+    key: str | None
+
+
+class Admits(Protocol):
+    """Both raise a Problem: 401, 403, 404, or 410 where the mailbox has ended."""
+
+    async def to_mailbox(self, asked: Asked, address: str) -> Admitted: ...
+
+    async def to_all(self, asked: Asked) -> Admitted: ...
+
+
+class Partitions(Protocol):
+    @property
+    def partitions(self) -> list[tuple[str, int]]: ...
+
+
+class Admission:
+    """Decides by the same rules as the rest of the API."""
+
+    def __init__(self, services: Services, tail: Partitions) -> None:
+        self._services = services
+        self._tail = tail
+
+    async def to_mailbox(self, asked: Asked, address: str) -> Admitted:
+        who = await self._caller(asked)
+        row = await mailbox_for(self._services, who, address)
+        return Admitted(row.owner, row.partition, row, who.holder.key if who.holder else None)
+
+    async def to_all(self, asked: Asked) -> Admitted:
+        who = await self._caller(asked)
+        if who.mailbox is not None:
+            row = allowed(who, await mailboxes.by_id(self._services.pool, who.mailbox))
+            return Admitted(row.owner, row.partition, row, None)
+        return Admitted(who.owner, self._partition_of(who.owner), None, who.by)
+
+    async def _caller(self, asked: Asked) -> Caller:
+        found = await caller(self._services, asked.authorization, asked.token, asked.api_key)
+        if found.holder is not None and asked.origin_is_foreign:
+            raise Problem("foreign_origin", "Pages of another origin must not use API keys.")
+        return found
+
+    def _partition_of(self, owner: str) -> int:
+        """Where the events of this owner are: as producers place a record by its key."""
+        partitions = [number for topic, number in self._tail.partitions if topic == MAILBOX_EVENTS.name]
+        number: int = murmur2(owner.encode()) & 0x7FFFFFFF
+        return partitions[number % len(partitions)]
+
+
+def too_many() -> Problem:
+    """As many streams are open as there may be."""
+    return Problem("rate_limited", "As many streams are open as there may be; close one, or try later.", RETRY_LATER)
+
+
+def closing() -> Problem:
+    return problems.unavailable("This server is about to restart; connect again.")
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")

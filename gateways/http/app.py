@@ -1,0 +1,54 @@
+"""The HTTP application: every route behind one edge."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.types import ASGIApp
+
+from gateways.http import documents, mailboxes, messages, refusals, system
+from gateways.http.edge import Edge, Streams
+from gateways.http.measures import Measures, ProjectionPositions
+from gateways.http.services import Services
+from gateways.http.shapes import ProblemDetails, ProblemFault
+
+TITLE: Final = "Postledger"
+SECURITY_SCHEMES: Final = {
+    "apiKey": {"type": "http", "scheme": "bearer", "description": "An account's API key, `pl_live_…`."},
+    "sessionToken": {"type": "http", "scheme": "bearer", "description": "A mailbox's session token, `uct_…`."},
+}
+
+
+def create_app(services: Services, *, routers: Sequence[APIRouter] = (), streams: Sequence[Streams] = ()) -> ASGIApp:
+    """The ASGI application. `routers` are further routes; `streams` are asked first, and answer for themselves."""
+    app = FastAPI(
+        title=TITLE,
+        version="1",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=system.BODY_BYTES,
+    )
+    refusals.install(app)
+    for router in (messages.routes(services), mailboxes.routes(services), *routers, system.routes(services)):
+        app.include_router(router)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI's documentation extends it
+    app.include_router(documents.routes(services, app))
+    services.metrics.register(ProjectionPositions(services))
+    return Edge(app, Measures(services.metrics), streams)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """OpenAPI 3.1 of every route, with the problem that all of them share."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes, description=__doc__)
+        components = document.setdefault("components", {})
+        components["securitySchemes"] = SECURITY_SCHEMES
+        schemas = components.setdefault("schemas", {})
+        for shape in (ProblemDetails, ProblemFault):
+            schemas[shape.__name__] = shape.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas[shape.__name__].pop("$defs", None)
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,32 @@
+"""Asking for a change: from a request to the decision on its command."""
+
+from typing import Any
+
+from starlette.requests import Request
+
+from domain.mailbox_events import CommandRefused
+from domain.outcomes import CommandFailed, CommandLapsed, CommandUnreadable
+from gateways.http import problems
+from gateways.http.problems import Problem
+from gateways.http.services import Services
+from gateways.http.tracing import trace_of
+from gateways.log.decisions import Asked, Decision
+from schemas import topics
+
+
+async def ask(
+    services: Services, request: Request, command: Any, *, owner: str, mailbox: str, projection: str
+) -> Decision:
+    """The decision, folded by that projection. Raises a Problem where it is a refusal, and what Decisions.ask raises."""
+    asked = Asked(topics.MAILBOX_COMMANDS.name, key=owner, subject=mailbox, command=command, projection=projection)
+    decision = await services.decisions.ask(asked, trace=trace_of(request))
+    match decision.event:
+        case CommandRefused(reason="ended"):
+            raise problems.mailbox_ended()
+        case CommandRefused(reason="unknown" | "not_the_owner"):
+            raise problems.not_found()
+        case CommandLapsed():
+            raise problems.unavailable()
+        case CommandFailed() | CommandUnreadable():
+            raise Problem("internal_error", "A fault of ours kept this from being decided; nothing was changed.")
+    return decision

@@ -1,0 +1,77 @@
+"""Handing out bytes that a stranger wrote: always as a download, never as something a browser shows."""
+
+import re
+import unicodedata
+from typing import Final
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from gateways.http.conditional import byte_range, not_modified
+
+#: A type and its subtype (RFC 9110 8.3.1); what is none is only bytes.
+MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}", re.ASCII)
+BYTES_TYPE: Final = "application/octet-stream"
+#: Names that are devices on Windows, whatever follows the dot.
+DEVICES: Final = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
+NAME_CHARACTERS: Final = 150
+CHUNK_BYTES: Final = 65_536
+
+
+def download(request: Request, body: bytes, *, name: str, media_type: str, etag: str) -> Response:
+    """The bytes or the range that is asked for; `304` where the client has them. Raises a Problem (416)."""
+    headers = {
+        "ETag": etag,
+        "Cache-Control": "private, max-age=31536000, immutable",
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": disposition(name),
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+    if not_modified(request.headers, etag):
+        return Response(status_code=304, headers=headers)
+    asked = byte_range(request.headers, len(body), etag)
+    status = 200
+    if asked is not None:
+        status = 206
+        headers["Content-Range"] = f"bytes {asked[0]}-{asked[1] - 1}/{len(body)}"
+        body = body[asked[0] : asked[1]]
+    return Slowly(body, status, headers, media_type if MEDIA_TYPE.fullmatch(media_type) else BYTES_TYPE)
+
+
+class Slowly(Response):
+    """Sent in pieces no faster than they are read, so that a slow reader holds one piece and not the whole in a buffer."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        body = memoryview(self.body)
+        for start in range(0, len(body), CHUNK_BYTES):
+            piece = bytes(body[start : start + CHUNK_BYTES])
+            await send({"type": "http.response.body", "body": piece, "more_body": start + CHUNK_BYTES < len(body)})
+        if not body:
+            await send({"type": "http.response.body", "body": b""})
+
+
+def disposition(name: str) -> str:
+    """`attachment` with a safe file name, in ASCII for everybody and in UTF-8 for those who know better (RFC 6266)."""
+    safe = safe_name(name)
+    plain = re.sub(r'["\\%]', "_", safe.encode("ascii", "replace").decode().replace("?", "_"))
+    extended = "" if plain == safe else f"; filename*=UTF-8''{quote(safe, safe='')}"
+    return f'attachment; filename="{plain}"{extended}'
+
+
+def safe_name(name: str) -> str:
+    """A file name without folders, control and direction characters, or devices; its extension is kept."""
+    last = re.split(r"[/\\]", name)[-1]
+    shown = "".join(c for c in last if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+    shown = re.sub(r'[<>:"|?*]', "_", shown).strip(" .")
+    if not shown:
+        return "attachment"
+    if DEVICES.fullmatch(shown):
+        shown = f"_{shown}"
+    stem, dot, extension = shown.rpartition(".")
+    if len(shown) > NAME_CHARACTERS and dot and stem and len(extension) <= 16:
+        return f"{stem[: NAME_CHARACTERS - len(extension) - 1]}.{extension}"
+    return shown[:NAME_CHARACTERS]

@@ -1,0 +1,149 @@
+"""The edge: what holds for every request, whatever answers it.
+
+Every answer carries the request's id and headers that keep browsers from guessing; every error is a problem (RFC 9457), also
+those of the framework and our own faults, and tells nothing of ours. A body must arrive within a minute, and one that nobody
+has read to its end closes its connection. One line is logged for each request: its route's pattern, never its path or
+query, since addresses and tokens stand there.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any, Final, Protocol
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateways.http.measures import UNMATCHED, Measures
+from gateways.http.problems import Problem
+from gateways.http.rate_headers import rate_headers
+from schemas.ids import new_id
+
+log = logging.getLogger(__name__)
+
+BODY_SECONDS: Final = 60.0
+REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+#: Methods that are counted by name; what else a client may invent is one.
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: Sent unless the answer says otherwise.
+USUAL: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+
+
+class Streams(Protocol):
+    """An ASGI application for some paths, which answers for itself from the first byte."""
+
+    def handles(self, scope: Scope) -> bool: ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+class Edge:
+    """Stands before the application and the streams."""
+
+    def __init__(self, app: ASGIApp, measures: Measures, streams: Sequence[Streams]) -> None:
+        self._app = app
+        self._measures = measures
+        self._streams = tuple(streams)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        for streams in self._streams:
+            if streams.handles(scope):
+                await streams(scope, receive, send)
+                return
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = perf_counter()
+        headers = dict(scope["headers"])
+        said = headers.get(b"x-request-id")
+        request_id = said.decode() if said and REQUEST_ID.fullmatch(said) else new_id("req")
+        scope["request_id"] = request_id
+        answer = Answer(scope, send)
+        if headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers:
+            answer.body = receive = Body(receive)
+        try:
+            await self._app(scope, receive, answer)
+        except Exception as error:
+            if not isinstance(error, Problem):
+                log.exception("a request failed by a fault of ours", extra={"request_id": request_id})
+            if answer.status:
+                raise
+            problem = error if isinstance(error, Problem) else Problem("internal_error", "A fault of ours.")
+            await problem.response(instance_of(scope), request_id)(scope, receive, answer)
+        finally:
+            self._note(scope, answer.status, perf_counter() - began)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        route = getattr(scope.get("route"), "path", UNMATCHED)
+        self._measures.answered(method, route, status, seconds)
+        if log.isEnabledFor(logging.INFO):
+            said = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 2)}
+            log.info("request", extra={**said, "request_id": scope["request_id"]})
+
+
+class Answer:
+    """`send`, with the headers every answer has."""
+
+    __slots__ = ("_scope", "_send", "body", "status")
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope = scope
+        self._send = send
+        self.status = 0
+        self.body: Body | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = message["headers"] = [*message.get("headers", ())]
+            present = {name for name, _ in headers}
+            headers += [pair for pair in USUAL if pair[0] not in present]
+            headers.append((b"x-request-id", self._scope["request_id"].encode()))
+            rate = self._scope.get("rate")
+            if rate is not None and b"ratelimit" not in present:
+                headers += [(name.lower().encode(), text.encode()) for name, text in rate_headers(rate).items()]
+            if self.body is not None and not self.body.whole:
+                headers.append((b"connection", b"close"))
+        await self._send(message)
+
+
+class Body:
+    """`receive` of a request with a body, which has to arrive in time. Raises a Problem (408)."""
+
+    __slots__ = ("_deadline", "_receive", "whole")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._deadline = asyncio.get_running_loop().time() + BODY_SECONDS
+        self.whole = False
+
+    async def __call__(self) -> Message:
+        if self.whole:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise Problem("request_timeout", f"The body did not arrive within {BODY_SECONDS:.0f} s.") from error
+        self.whole = not message.get("more_body", False)
+        return message
+
+
+def instance_of(scope: Scope) -> str:
+    """The path that was asked for, as it was sent."""
+    raw: Any = scope.get("raw_path") or scope["path"].encode()
+    return str(raw.split(b"?")[0].decode("ascii", "replace"))

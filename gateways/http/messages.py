@@ -1,0 +1,240 @@
+"""The messages of an inbox: reading one, its raw form, its attachments, and deleting it."""
+
+import asyncio
+import logging
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from domain import mail
+from domain.mailbox_commands import DeleteMessage, ReadMessage
+from gateways.http import operations, problems
+from gateways.http.asking import ask
+from gateways.http.conditional import not_modified
+from gateways.http.downloads import download
+from gateways.http.mailboxes import OF_MAILBOX, PREFIX
+from gateways.http.message_lists import MessageLists
+from gateways.http.operations import ADDRESS_PARAMETER, AFTER_PARAMETER, MESSAGE_PARAMETER, declare, json_response
+from gateways.http.parameters import message_id, timestamp
+from gateways.http.positions import LOG_POSITION, after_position
+from gateways.http.problems import Problem
+from gateways.http.services import Services
+from gateways.http.shapes import ListedMessage, Message
+from gateways.http.tracing import trace_of
+from gateways.http.who import Caller, caller_of, mailbox_for
+from gateways.log.command_log import NotPromised, OutcomeUnknown
+from gateways.stores.sealing import Unsealable, place, unseal
+from projections import messages
+from projections.mailboxes import MailboxRow
+from projections.messages import Whole
+from schemas import commands, topics
+
+log = logging.getLogger(__name__)
+
+ONE: Final = PREFIX + "/{address}/messages/{message_id}"
+#: Seconds that showing a message waits for the log to take down that it was read.
+READ_SECONDS: Final = 1.0
+UNPARSED: Final[dict[str, Any]] = {
+    "to": [],
+    "cc": [],
+    "reply_to": [],
+    "subject": None,
+    "body_text": None,
+    "body_html": None,
+    "headers": {},
+    "attachments": [],
+}
+
+
+def routes(services: Services) -> APIRouter:
+    router = APIRouter(tags=["messages"])
+    found = Messages(services)
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    partial = {"description": "The range that was asked for."}
+    same = {"description": "What `If-None-Match` names is still the same."}
+    refusals = ("invalid_request", *OF_MAILBOX)
+    one = (ADDRESS_PARAMETER, MESSAGE_PARAMETER)
+    index = operations.parameter("index", "path", "The attachment's `index`.", {"type": "integer", "minimum": 0}, 0)
+    declare(
+        router,
+        "GET",
+        PREFIX + "/{address}/messages",
+        MessageLists(services).newest,
+        name="listMessages",
+        summary="List an inbox's messages",
+        answers={200: {"model": list[ListedMessage], "description": "Newest first."}, 304: same},
+        refusals=refusals,
+        parameters=(
+            ADDRESS_PARAMETER,
+            operations.number_parameter("limit", "At most 1,000; more is capped.", least=1, example=50),
+            operations.number_parameter("offset", "How many to leave out.", least=0, example=0),
+            AFTER_PARAMETER,
+        ),
+    )
+    declare(
+        router,
+        "GET",
+        ONE,
+        found.read,
+        name="getMessage",
+        summary="Read a message",
+        answers={200: {"model": Message, "description": "The whole message; it counts as read now."}},
+        refusals=refusals,
+        parameters=(*one, AFTER_PARAMETER),
+    )
+    declare(
+        router,
+        "DELETE",
+        ONE,
+        found.delete,
+        name="deleteMessage",
+        summary="Delete a message",
+        answers={204: {"description": "It is gone."}},
+        refusals=("outcome_unknown", *OF_MAILBOX),
+        parameters=one,
+    )
+    declare(
+        router,
+        "GET",
+        ONE + "/raw",
+        found.raw,
+        name="getRawMessage",
+        summary="Download a message as it came",
+        answers={
+            200: {"description": "The mail (RFC 5322).", "content": {"message/rfc822": binary}},
+            206: partial,
+            304: same,
+        },
+        refusals=("range_not_satisfiable", *refusals),
+        parameters=one,
+    )
+    declare(
+        router,
+        "GET",
+        ONE + "/attachments/{index}",
+        found.attachment,
+        name="getAttachment",
+        summary="Download an attachment",
+        answers={
+            200: {"description": "Its decoded bytes.", "content": {"application/octet-stream": binary}},
+            206: partial,
+            304: same,
+        },
+        refusals=("range_not_satisfiable", *refusals),
+        parameters=(*one, index),
+    )
+    return router
+
+
+class Messages:
+    """The handlers; each raises a Problem where it refuses."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._marking: set[asyncio.Task[None]] = set()
+
+    async def read(self, request: Request) -> Response:
+        """The whole message, which counts as read from now on. One that could not be parsed shows its envelope."""
+        _, mailbox, row = await self._find(request)
+        keys = await self._services.keyring.get([row.mailbox])
+        try:
+            at = place("message", row.message, "envelope")
+            envelope = orjson.loads(unseal(keys[row.mailbox], row.envelope, at))
+        except (KeyError, Unsealable) as error:
+            raise problems.mailbox_ended() from error
+        content = await self._content(row)
+        if not row.is_read:
+            await self._mark_read(request, mailbox, row)
+        said = {
+            "id": row.message,
+            "from_address": content.get("from_address") or envelope["sender"] or None,
+            "from_name": content.get("from_name"),
+            "to_address": envelope["recipient"],
+            "received_at": timestamp(row.received_at),
+            "is_read": True,
+            "state": row.state,
+            **{name: content.get(name, missing) for name, missing in UNPARSED.items()},
+        }
+        return json_response(said, headers={"Cache-Control": "private, no-store"})
+
+    async def delete(self, request: Request) -> Response:
+        """Nobody sees it again."""
+        caller, mailbox, row = await self._find(request)
+        decision = await ask(
+            self._services,
+            request,
+            DeleteMessage(row.mailbox, row.message, caller.by),
+            owner=mailbox.owner,
+            mailbox=row.mailbox,
+            projection=messages.PROJECTION.name,
+        )
+        return Response(status_code=204, headers={LOG_POSITION: decision.log_position})
+
+    async def raw(self, request: Request) -> Response:
+        """Every byte as it was received; ranges are answered."""
+        _, _, row = await self._find(request)
+        etag = f'"{row.sha256}"'
+        body = b"" if not_modified(request.headers, etag) else await self._raw(row)
+        return download(request, body, name=f"{row.message}.eml", media_type="message/rfc822", etag=etag)
+
+    async def attachment(self, request: Request) -> Response:
+        """Always a download, under a safe name; ranges are answered."""
+        _, _, row = await self._find(request)
+        told = _attachment(await self._content(row), request.path_params["index"])
+        etag, body = f'"{told["sha256"]}"', b""
+        if not not_modified(request.headers, etag):
+            raw = await self._raw(row)
+            # The same mail was read within our limits when it came in.
+            body = await asyncio.to_thread(mail.attachment_bytes, raw, told["index"])
+        return download(request, body, name=told["filename"], media_type=told["content_type"], etag=etag)
+
+    async def _find(self, request: Request) -> tuple[Caller, MailboxRow, Whole]:
+        services = self._services
+        caller = await caller_of(services, request)
+        await after_position(services, request)
+        mailbox = await mailbox_for(services, caller, request.path_params["address"])
+        row = await messages.whole(services.pool, mailbox.mailbox, message_id(request))
+        if row is None:
+            raise problems.not_found()
+        return caller, mailbox, row
+
+    async def _raw(self, row: Whole) -> bytes:
+        try:
+            return await self._services.mail.raw(row)
+        except LookupError as error:
+            raise Problem("gone", "This mail is no longer kept as it came.") from error
+
+    async def _content(self, row: Whole) -> dict[str, Any]:
+        content = await self._services.mail.content(row)
+        return {} if content is None else dict(orjson.loads(content))
+
+    async def _mark_read(self, request: Request, mailbox: MailboxRow, row: Whole) -> None:
+        """Has the log take down that it was read; where the log doesn't answer, the message is shown all the same."""
+        task = asyncio.create_task(self._append_read(trace_of(request), mailbox, row))
+        self._marking.add(task)
+        task.add_done_callback(self._marking.discard)
+        await asyncio.wait([task], timeout=READ_SECONDS)
+
+    async def _append_read(self, trace: dict[str, str], mailbox: MailboxRow, row: Whole) -> None:
+        try:
+            await self._services.command_log.command(
+                topics.MAILBOX_COMMANDS.name,
+                mailbox.owner,
+                ReadMessage(row.mailbox, row.message),
+                vocabulary=commands.MAILBOX,
+                subject=row.mailbox,
+                trace=trace,
+            )
+        except (NotPromised, OutcomeUnknown) as error:
+            log.warning("a message was shown and could not be marked", extra={"cause": repr(error)})
+
+
+def _attachment(content: dict[str, Any], index: str) -> dict[str, Any]:
+    """What is known of the attachment of this number; raises a Problem (404)."""
+    attachments: list[dict[str, Any]] = content.get("attachments", [])
+    if not (index.isascii() and index.isdigit() and len(index) < 6 and int(index) < len(attachments)):
+        raise problems.not_found()
+    return attachments[int(index)]

@@ -1,0 +1,95 @@
+"""The HTTP door as a whole: the application, its streams and its server, opened and closed in order."""
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from gateways.http.admission import Admission
+from gateways.http.app import create_app
+from gateways.http.live import Live
+from gateways.http.services import Services
+from gateways.http.serving import server
+from gateways.log.command_log import CommandLog
+from gateways.log.decisions import Decisions
+from gateways.log.raw_mail import RawMailLog
+from gateways.log.tail import Tail
+from gateways.mail_in.door import Door
+from gateways.mail_in.s3_mail import S3Mail
+from gateways.mail_in.ses import routes as ses_routes
+from gateways.mail_in.sns import SnsVerifier
+from gateways.mail_in.sns_http import SnsHttp
+from gateways.mail_in.sns_topics import topics as sns_topics
+from gateways.stores.blobs import LocalBlobs
+from gateways.stores.folded import FoldedPositions
+from gateways.stores.keyring import Keyring
+from gateways.stores.keyset import Keyset
+from gateways.stores.mail_store import MailStore
+from gateways.stores.postgres import Pool
+from gateways.stores.rates import Rates
+from schemas import asyncapi, commands, events
+
+
+@dataclass(frozen=True)
+class HttpParts:
+    """What the HTTP door is made of. `kafka`: brokers as clients find them; `address`: host and port to listen on."""
+
+    pool: Pool
+    keyset: Keyset
+    keyring: Keyring
+    command_log: CommandLog
+    tail: Tail
+    folded: FoldedPositions
+    blobs: LocalBlobs
+    door: Door
+    kafka: str
+    topic_prefix: str
+    mail_domain: str
+    rates_on: bool
+    sns_topics: str
+    address: tuple[str, int]
+
+
+async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
+    """Listens until the stack is closed. Raises OSError where the address can't be had, ValueError for wrong SNS topics."""
+    listening = socket.create_server(parts.address, backlog=2048, family=_family(parts.address[0]))
+    records = RawMailLog(parts.kafka, prefix=parts.topic_prefix)
+    stack.push_async_callback(records.close)
+    services = Services(
+        pool=parts.pool,
+        keyset=parts.keyset,
+        keyring=parts.keyring,
+        decisions=Decisions(
+            parts.command_log, parts.tail, parts.folded, commands=commands.MAILBOX, events=events.MAILBOX
+        ),
+        command_log=parts.command_log,
+        folded=parts.folded,
+        mail=MailStore(parts.keyring, records, parts.blobs),
+        rates=Rates(parts.pool),
+        mail_domain=parts.mail_domain,
+        rates_on=parts.rates_on,
+        kafka=parts.kafka,
+        tail=parts.tail,
+        asyncapi=asyncapi.document,
+    )
+    live = Live(Admission(services, parts.tail), parts.tail, parts.folded, parts.pool, parts.keyring)
+    await live.start()
+    stack.push_async_callback(live.stop)
+    sns = await stack.enter_async_context(SnsHttp.session())
+    ses = ses_routes(parts.door, SnsVerifier(sns_topics(parts.sns_topics), SnsHttp(sns)), S3Mail({}))
+    serving = server(create_app(services, routers=[ses], streams=[live]), *parts.address)
+    task = asyncio.create_task(serving.serve(sockets=[listening]))
+
+    async def close() -> None:
+        """Streams end before the server waits for its connections."""
+        await live.close_all()
+        serving.should_exit = True
+        await task
+
+    stack.push_async_callback(close)
+    while not serving.started and not task.done():  # noqa: ASYNC110 - uvicorn tells it by a flag only
+        await asyncio.sleep(0.005)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

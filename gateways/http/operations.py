@@ -1,0 +1,105 @@
+"""How an operation of the API is declared: a plain function from request to response, and what the documents say of it.
+
+Our handlers read their requests themselves: refusals are sentences of ours, and what is asked thousands of times a second
+pays for nothing else.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateways.http import problems
+from gateways.http.shapes import ADDRESS, MESSAGE, ProblemDetails
+
+Handler = Callable[[Request], Awaitable[Response]]
+Parameter = dict[str, Any]
+
+
+class Operation(APIRoute):
+    """A route whose handler gets the request as it is."""
+
+    def get_route_handler(self) -> Any:
+        return self.endpoint
+
+
+def parameter(name: str, where: str, description: str, schema: dict[str, Any], example: object) -> Parameter:
+    return {
+        "name": name,
+        "in": where,
+        "required": where == "path",
+        "description": description,
+        "schema": schema,
+        "example": example,
+    }
+
+
+TEXT: Final = {"type": "string"}
+ADDRESS_PARAMETER: Final = parameter("address", "path", "The mailbox's address.", TEXT, ADDRESS)
+MESSAGE_PARAMETER: Final = parameter("message_id", "path", "The message's id.", TEXT, MESSAGE)
+AFTER_PARAMETER: Final = parameter(
+    "X-After-Position",
+    "header",
+    "An `X-Log-Position` that the answer has to have seen; waits up to two seconds for it.",
+    TEXT,
+    "mailbox.events-0:42",
+)
+BEARER: Final[list[dict[str, list[str]]]] = [{"apiKey": []}, {"sessionToken": []}]
+
+
+def number_parameter(name: str, description: str, *, least: int, example: int, required: bool = False) -> Parameter:
+    schema = {"type": "integer", "minimum": least}
+    return parameter(name, "query", description, schema, example) | {"required": required}
+
+
+def declare(
+    router: APIRouter,
+    method: str,
+    path: str,
+    handler: Handler,
+    *,
+    name: str,
+    summary: str,
+    answers: Mapping[int, dict[str, Any]],
+    refusals: Sequence[str] = (),
+    parameters: Sequence[Parameter] = (),
+    security: Sequence[dict[str, list[str]]] = BEARER,
+) -> None:
+    """Adds an operation; `answers` by status as OpenAPI has them (`model` for a JSON shape), `refusals` by problem code."""
+    router.add_api_route(
+        path,
+        handler,
+        methods=[method],
+        name=name,
+        operation_id=name,
+        summary=summary,
+        description=(handler.__doc__ or "").strip(),
+        response_model=None,
+        status_code=min(answers),
+        responses=_refusals(refusals) | dict(answers.items()),
+        openapi_extra={"parameters": list(parameters), "security": list(security)},
+        route_class_override=Operation,
+    )
+
+
+def _refusals(codes: Sequence[str]) -> dict[int | str, dict[str, Any]]:
+    by_status: dict[int | str, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(problems.KINDS[code].status, []).append(code)
+    return {
+        status: {
+            "description": " or ".join(f"`{code}`" for code in found),
+            "content": {problems.MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}}},
+        }
+        for status, found in by_status.items()
+    }
+
+
+def json_response(
+    value: object, status: int = 200, headers: dict[str, str] | None = None, *, media_type: str = "application/json"
+) -> Response:
+    return Response(orjson.dumps(value), status, headers, media_type)

@@ -1,0 +1,52 @@
+"""What a request's query, path and headers say, read strictly."""
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from starlette.requests import Request
+
+from gateways.http import problems
+from gateways.http.json_bodies import LARGEST_NUMBER
+from schemas.ids import ALPHABET
+
+MESSAGE_ID: Final = re.compile(f"msg_[{ALPHABET}]{{26}}")
+WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,400}", re.ASCII)
+#: Printable ASCII, bare or as a structured field's string (RFC 9651 3.3.3).
+IDEMPOTENCY_KEY: Final = re.compile(r'"(?P<quoted>[ !#-\[\]-~]{1,255})"|(?P<bare>[!#-~][ -~]{0,254})')
+
+
+def whole_number(request: Request, name: str, *, least: int) -> int | None:
+    """A parameter of the query, None where it is missing; raises a Problem (422) where it is no number or too small."""
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    if not WHOLE_NUMBER.fullmatch(text):
+        raise problems.invalid(f"/query/{name}", f"`{name}` has to be a whole number.")
+    if int(text) < least:
+        raise problems.invalid(f"/query/{name}", f"`{name}` has to be {least} or more.")
+    return min(int(text), LARGEST_NUMBER)
+
+
+def message_id(request: Request) -> str:
+    """The message that the path names; what can't be an id is not there."""
+    found: str = request.path_params["message_id"]
+    if not MESSAGE_ID.fullmatch(found):
+        raise problems.not_found()
+    return found
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The key, without its quotes; raises a Problem (422) where it is not 1 to 255 printable ASCII characters."""
+    text = request.headers.get("idempotency-key")
+    if text is None:
+        return None
+    found = IDEMPOTENCY_KEY.fullmatch(text.strip())
+    if found is None:
+        raise problems.invalid("/headers/Idempotency-Key", "`Idempotency-Key` has to be 1 to 255 printable characters.")
+    return found["quoted"] or found["bare"]
+
+
+def timestamp(at: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds, as this half of the API writes times: `2026-03-13T15:30:00.000+00:00`."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,154 @@
+"""Problem details (RFC 9457): the one form every error of the HTTP surface has.
+
+Each code is stable and listed here with what it means; `/docs/problems` shows this list, and `type` points into it. `detail`
+is a sentence for a person and never says anything of ours: no exception's text, no address, no token.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from starlette.responses import Response
+
+MEDIA_TYPE: Final = "application/problem+json"
+DOCS: Final = "/docs/problems"
+#: Seconds after which what could not be answered now is worth another try.
+RETRY_SECONDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One code: the status it comes with, its title, and what it means for whoever gets it."""
+
+    status: int
+    title: str
+    meaning: str
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "bad_request": Kind(400, "Bad request", "The request could not be understood."),
+    "credentials_missing": Kind(
+        401, "Credentials are missing", "Send `Authorization: Bearer` with an API key or a mailbox's session token."
+    ),
+    "credentials_invalid": Kind(
+        401, "Credentials are not valid", "The API key or session token is malformed, unknown or revoked."
+    ),
+    "forbidden": Kind(403, "Not allowed", "These credentials do not allow this."),
+    "api_key_required": Kind(
+        403, "An API key is required", "A session token is good for its own mailbox only; use an API key, or none."
+    ),
+    "foreign_origin": Kind(
+        403, "Foreign origin", "API keys are secrets of servers: pages of other origins must not send them."
+    ),
+    "plan_limit_mailboxes": Kind(
+        403,
+        "The plan is full",
+        "As many mailboxes are live as the plan allows (`limit`, `used`). Delete one, or wait for one to expire.",
+    ),
+    "not_found": Kind(404, "Not found", "There is no such thing, or it is not yours."),
+    "method_not_allowed": Kind(405, "Method not allowed", "This path has other methods; `Allow` lists them."),
+    "request_timeout": Kind(408, "Request timeout", "The request's body did not arrive in time."),
+    "idempotency_key_reused": Kind(
+        409, "Idempotency key reused", "The key already stands for another request. Use a new key for a new request."
+    ),
+    "mailbox_ended": Kind(410, "The mailbox has ended", "It was deleted or has expired; what it held is gone."),
+    "gone": Kind(410, "Gone", "It was here and has been erased."),
+    "too_large": Kind(413, "Content too large", "The request's body is larger than `/v1/limits` says."),
+    "range_not_satisfiable": Kind(416, "Range not satisfiable", "The content ends before the range begins."),
+    "invalid_request": Kind(422, "The request is not valid", "`errors` lists each fault and where it is."),
+    "rate_limited": Kind(429, "Too many requests", "`RateLimit` tells the limit, `Retry-After` when to go on."),
+    "internal_error": Kind(500, "Internal error", "A fault of ours. The request's id helps us find it."),
+    "unavailable": Kind(503, "Not available now", "Nothing was changed. Try again after `Retry-After` seconds."),
+    "outcome_unknown": Kind(
+        503,
+        "The outcome is not known",
+        "The request may take effect, or not. With an `Idempotency-Key` it can be repeated without harm.",
+    ),
+}
+
+#: The code of a status that a framework answers with by itself.
+OF_STATUS: Final[Mapping[int, str]] = {
+    400: "bad_request",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "too_large",
+    422: "invalid_request",
+    503: "unavailable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a request: a JSON Pointer (RFC 6901) to it, and a sentence."""
+
+    pointer: str
+    message: str
+
+
+@dataclass(eq=False)
+class Problem(Exception):
+    """An answer that is an error: raise it anywhere below the HTTP surface. `more` are members of this problem alone."""
+
+    code: str
+    detail: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    errors: Sequence[Fault] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 0
+
+    def __post_init__(self) -> None:
+        self.status = self.status or KINDS[self.code].status
+
+    def response(self, instance: str, request_id: str) -> Response:
+        """The answer to the request of this path and id."""
+        kind = KINDS[self.code]
+        body: dict[str, Any] = {
+            "type": f"{DOCS}#{self.code}",
+            "title": kind.title,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": instance,
+            "code": self.code,
+            "request_id": request_id,
+            **self.more,
+        }
+        if self.errors:
+            body["errors"] = [{"pointer": fault.pointer, "message": fault.message} for fault in self.errors]
+        headers = {"Cache-Control": "no-store", **self.headers}
+        return Response(orjson.dumps(body), self.status, headers, MEDIA_TYPE)
+
+
+def of_status(status: int, headers: Mapping[str, str] | None = None) -> Problem:
+    """The problem of a bare status, as frameworks raise it."""
+    code = OF_STATUS.get(status, "bad_request" if status < 500 else "internal_error")
+    return Problem(code, f"{HTTPStatus(status).phrase}: {KINDS[code].meaning}", headers or {}, status=status)
+
+
+def not_found() -> Problem:
+    """What is not there and what is somebody else's: the same answer."""
+    return Problem("not_found", "There is no such thing here, or it is not yours.")
+
+
+def mailbox_ended() -> Problem:
+    return Problem("mailbox_ended", "This mailbox was deleted or has expired.")
+
+
+def invalid(pointer: str, message: str) -> Problem:
+    """One fault of a request: `pointer` says where, as in `/query/limit`."""
+    return Problem("invalid_request", message, errors=(Fault(pointer, message),))
+
+
+def unavailable(detail: str = "We can't answer this now, and nothing was changed; try again shortly.") -> Problem:
+    return Problem("unavailable", detail, {"Retry-After": str(RETRY_SECONDS)})
+
+
+def outcome_unknown() -> Problem:
+    return Problem(
+        "outcome_unknown",
+        "We could not confirm this in time: it may have taken effect, or may yet.",
+        {"Retry-After": str(RETRY_SECONDS)},
+    )

@@ -1,0 +1,117 @@
+"""What operators and tools ask: is it alive, is it ready, how is it doing, and what are its bounds."""
+
+import re
+from typing import Any, Final
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from domain.plans import BUILT_IN, LONGEST_LIFETIME_MINUTES
+from gateways.http import message_lists, problems
+from gateways.http.edge import BODY_SECONDS
+from gateways.http.operations import TEXT, declare, json_response, parameter
+from gateways.http.readiness import Readiness
+from gateways.http.services import Services
+from gateways.http.serving import HEAD_BYTES, HEAD_SECONDS, WEBSOCKET_BYTES
+from gateways.stores.rates import Limit
+from projections import accounts
+
+#: Bytes of a request's body, unless its route says otherwise.
+BODY_BYTES: Final = 1_048_576
+LONGEST_WAIT_SECONDS: Final = 120.0
+WAIT: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s)?")
+
+
+def routes(services: Services) -> APIRouter:
+    router = APIRouter(tags=["system"])
+    system = System(services)
+    plain = {"description": "Prometheus's text format.", "content": {"text/plain": {"schema": TEXT}}}
+    wait = parameter("wait", "query", "How long to wait for readiness, as in `30s`.", TEXT, "30s")
+    report = {"description": "Each dependency and whether it answers."}
+    open_to_all: list[dict[str, list[str]]] = []
+    declare(
+        router, "GET", "/livez", system.livez, name="livez", summary="Is the process alive?",
+        answers={200: {"description": "Its loop runs."}}, security=open_to_all,
+    )  # fmt: skip
+    declare(
+        router, "GET", "/readyz", system.readyz, name="readyz", summary="Do its dependencies answer?",
+        answers={200: report, 503: report}, refusals=("invalid_request",), parameters=(wait,), security=open_to_all,
+    )  # fmt: skip
+    declare(
+        router, "GET", "/metrics", system.metrics, name="metrics", summary="Measurements for Prometheus",
+        answers={200: plain}, security=open_to_all,
+    )  # fmt: skip
+    declare(
+        router, "GET", "/v1/limits", system.limits, name="getLimits", summary="Every bound there is",
+        answers={200: {"description": "Bytes, seconds and counts."}}, refusals=("unavailable",), security=open_to_all,
+    )  # fmt: skip
+    return router
+
+
+class System:
+    """The handlers."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._readiness = Readiness(services)
+
+    async def livez(self, request: Request) -> Response:
+        """Never asks a dependency: restarting this process would not mend one."""
+        del request
+        return json_response({"ok": True})
+
+    async def readyz(self, request: Request) -> Response:
+        """200 once Postgres, Kafka and the projections answer, 503 otherwise."""
+        ready, found = await self._readiness.report(_wait_seconds(request))
+        return json_response({"ok": ready, "dependencies": found}, 200 if ready else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        """Counts and times of this process since its start."""
+        del request
+        return Response(generate_latest(self._services.metrics), media_type=CONTENT_TYPE_LATEST)
+
+    async def limits(self, request: Request) -> Response:
+        """What is refused or cut beyond these; plans hold for mailboxes opened from now on."""
+        del request
+        plans = {name: await accounts.plan(self._services.pool, name) or plan for name, plan in BUILT_IN.items()}
+        said: dict[str, Any] = {
+            "http": {
+                "bodyBytes": BODY_BYTES,
+                "bodySeconds": BODY_SECONDS,
+                "headBytes": HEAD_BYTES,
+                "headSeconds": HEAD_SECONDS,
+                "webSocketFrameBytes": WEBSOCKET_BYTES,
+                "listLimit": message_lists.LARGEST_LIMIT,
+            },
+            "rates": {
+                "on": self._services.rates_on,
+                "creation": _rate(self._services.creation_limit),
+                "requests": _rate(self._services.request_limit),
+            },
+            "mailboxes": {"longestLifetimeMinutes": LONGEST_LIFETIME_MINUTES},
+            "plans": {
+                name: {
+                    "defaultTtlMinutes": plan.limits.default_ttl_minutes,
+                    "longestTtlMinutes": plan.limits.longest_ttl_minutes,
+                    "liveMailboxes": plan.limits.live_mailboxes,
+                    "liveMessages": plan.limits.live_messages,
+                }
+                for name, plan in plans.items()
+            },
+        }
+        return json_response(said)
+
+
+def _rate(limit: Limit) -> dict[str, int]:
+    return {"most": limit.most, "seconds": limit.seconds}
+
+
+def _wait_seconds(request: Request) -> float:
+    text = request.query_params.get("wait", "0")
+    found = WAIT.fullmatch(text)
+    if found is None:
+        raise problems.invalid("/query/wait", "`wait` has to be a time like `30s`.")
+    seconds = float(found[1]) / (1000 if found[2] == "ms" else 1)
+    return min(seconds, LONGEST_WAIT_SECONDS)

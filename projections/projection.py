@@ -1,0 +1,61 @@
+"""What a read model says of itself, and an event as it sees one."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+Connection = asyncpg.pool.PoolConnectionProxy
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """An event as projections see it: where it stands, what caused it, and what it says."""
+
+    topic: str
+    partition: int
+    position: int
+    at: datetime
+    kind: str
+    subject: str
+    key: str
+    causation: str
+    event: Any
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A read model: its permanent name, the topic it folds, its tables, and how events change them.
+
+    `folds` are run in this order for each batch, each with all events of its types. So the order must be that of a life:
+    what creates a row first, what changes it next, what ends it last; an id is never used again after its end. What the
+    rows are must not depend on where one batch ends and the next begins.
+    """
+
+    name: str
+    topic: str
+    tables: Sequence[str]
+    ddl: str
+    folds: Mapping[tuple[type, ...], Callable[["Connection[Any]", list[Folded]], Awaitable[None]]]
+
+    async def fold(self, connection: "Connection[Any]", events: list[Folded]) -> None:
+        for types, fold in self.folds.items():
+            if of_types := [seen for seen in events if isinstance(seen.event, types)]:
+                await fold(connection, of_types)
+
+    @property
+    def statements(self) -> list[str]:
+        """The DDL, one statement at a time."""
+        return [statement for statement in self.ddl.split(";\n") if statement.strip()]
+
+
+def columns(rows: list[tuple[Any, ...]]) -> list[list[Any]]:
+    """Rows turned into the arrays that `unnest` takes."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def last_of_each(events: list[Folded], name: Callable[[Any], str]) -> list[Folded]:
+    """For each id the last event that names it: an UPDATE must not meet a row twice."""
+    return list({name(seen.event): seen for seen in events}.values())
