@@ -332,17 +332,39 @@ def up() -> None:
         )
         print(told, flush=True)
 
-    async def prepared(servers: Servers) -> None:
-        await prepare(
-            settings.model_copy(update={"kafka": servers.kafka, "database_url": _secret(servers.database_url)})
-        )
-
-    _run(lambda: supervisor.run(prepared, ready))
+    _run(lambda: supervisor.run(ready))
 
 
-def _role(*roles: str, ready_file: Path | None = None) -> None:
+#: What the roles of `up` load while its servers start.
+LOADED_EARLY = {
+    "http": ("gateways.http.opening",),
+    "smtp": ("gateways.mail_in.smtp", "gateways.mail_in.log_door"),
+    "work": ("gateways.log.subscriptions", "gateways.parser_pool", "handlers.mailboxes", "handlers.decider"),
+    "project": ("gateways.log.subscriptions", "projections.catalogue"),
+    "provision": ("gateways.log.provision", "projections.migrate", "gateways.stores.postgres"),
+}
+
+
+def _wait_for(sign: Path, *loading: str) -> None:
+    """Loads what will be needed, then waits until `up` says where the servers are."""
+    import importlib
+    import json
+    import time
+
+    for name in loading:
+        for module in LOADED_EARLY[name]:
+            importlib.import_module(module)
+    while not sign.exists():
+        time.sleep(0.01)
+    servers = json.loads(sign.read_text())
+    os.environ |= {"POSTLEDGER_KAFKA": servers["kafka"], "POSTLEDGER_DATABASE_URL": servers["database_url"]}
+
+
+def _role(*roles: str, ready_file: Path | None = None, after: Path | None = None) -> None:
     from gateways.logs import set_up_logs
 
+    if after:
+        _wait_for(after, *roles)
     settings = _connected()
     set_up_logs(settings.log_level)
     _run(lambda: run_roles(settings, roles, ready_file))
@@ -373,14 +395,20 @@ def project() -> None:
 
 
 @cli.command(hidden=True)
-def roles(names: list[str], ready_file: Annotated[Path | None, typer.Option()] = None) -> None:
+def roles(
+    names: list[str],
+    ready_file: Annotated[Path | None, typer.Option()] = None,
+    after: Annotated[Path | None, typer.Option()] = None,
+) -> None:
     """Several roles in one process, as `up` starts them."""
-    _role(*names, ready_file=ready_file)
+    _role(*names, ready_file=ready_file, after=after)
 
 
 @cli.command()
-def provision() -> None:
+def provision(after: Annotated[Path | None, typer.Option(hidden=True)] = None) -> None:
     """Create topics and tables, and assert that they are as meant."""
+    if after:
+        _wait_for(after, "provision")
     settings = _connected()
     _run(lambda: prepare(settings))
 

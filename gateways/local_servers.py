@@ -61,11 +61,14 @@ class LocalServers:
         self._wanted = {"kafka": kafka_port, "postgres": postgres_port}
         self._lock = -1
         self._children: dict[str, Child] = {}
+        #: Called once the data folder is ours and before the servers start: what takes long to begin may begin beside them.
+        self.on_locked: Callable[[], Awaitable[None]] = _nothing_more
 
     async def __aenter__(self) -> Servers:
         _make_folders(self._data, self._cache)
         self._lock = await _locked(self._data / "up.lock")
         try:
+            await self.on_locked()
             return await self._start()
         except BaseException:
             await self._stop()
@@ -172,6 +175,10 @@ class LocalServers:
             for child in self._children.values():
                 await asyncio.to_thread(trim, child.log)
             await asyncio.sleep(10)
+
+
+async def _nothing_more() -> None:
+    pass
 
 
 def running(data: Path) -> Servers | None:

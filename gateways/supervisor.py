@@ -5,12 +5,14 @@ of a role is what a larger installation starts by itself.
 """
 
 import asyncio
+import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -30,28 +32,68 @@ class Supervisor:
 
     def __init__(self, data: Path, *, program: Path, servers: Servers | None) -> None:
         self._data = data.absolute()
+        self._log = self._data / "log"
         self._program = program
         self._given = servers
         self._children: dict[str, Child] = {}
         self._lock = -1
 
-    async def run(self, prepare: Callable[[Servers], Awaitable[None]], ready: Callable[[float], None]) -> None:
+    async def run(self, ready: Callable[[float], None]) -> None:
         """Starts all, says so, and keeps it running. Raises CannotStart with one sentence where that is no use."""
         began = time.monotonic()
         async with AsyncExitStack() as stack:
-            local = LocalServers(self._data)
+            local: LocalServers | None = None
             if self._given is None:
-                servers = await stack.enter_async_context(local)
-                self._lock = local.lock
+                local = begun = LocalServers(self._data)
+                begun.on_locked = lambda: self._spawn_all(begun.lock)
+                try:
+                    servers = await stack.enter_async_context(begun)
+                except BaseException:
+                    await self._stop()
+                    raise
             else:
-                servers, self._lock = self._given, os.open(os.devnull, os.O_RDWR)
-            os.environ["POSTLEDGER_KAFKA"] = servers.kafka
-            os.environ["POSTLEDGER_DATABASE_URL"] = servers.database_url
-            await prepare(servers)
+                await self._spawn_all(os.open(os.devnull, os.O_RDWR))
+                servers = self._given
             stack.push_async_callback(self._stop)
-            await asyncio.gather(*[self._start(name) for name in PROCESSES])
+            _tell(self._log / "servers", servers)
+            if await self._children["provision"].ended() != 0:
+                raise CannotStart(self._children["provision"].last_words() + ".")
+            _tell(self._log / "provisioned", servers)
+            await asyncio.gather(
+                *[self._children[name].until(self._ready(name).exists, seconds=READY_SECONDS) for name in PROCESSES]
+            )
             ready(time.monotonic() - began)
-            await self._until_told(local if self._given is None else None)
+            await self._until_told(local)
+
+    async def _spawn_all(self, lock: int) -> None:
+        """Beside the servers: most of a role's start is loading itself, and then it waits until it is told to go on."""
+        self._lock = lock
+        self._log.mkdir(parents=True, exist_ok=True)
+        for sign in ("servers", "provisioned"):
+            (self._log / sign).unlink(missing_ok=True)
+        await self._spawn("provision", "provision", "--after", self._log / "servers")
+        for name in PROCESSES:
+            await self._spawn_role(name)
+
+    async def _spawn_role(self, name: str) -> None:
+        self._ready(name).unlink(missing_ok=True)
+        after, ready = self._log / "provisioned", self._ready(name)
+        await self._spawn(name, "roles", *PROCESSES[name], "--after", after, "--ready-file", ready)
+
+    async def _spawn(self, name: str, *words: str | Path) -> None:
+        log = self._log / f"{name}.log"
+        if log.exists():
+            trim(log)
+        command = [sys.executable, self._program, *words]
+        self._children[name] = await Child.spawn(
+            name, command, log=log, stop_signal=signal.SIGTERM, guard_signal="TERM", lock=self._lock
+        )
+
+    async def _until_ready(self, name: str) -> None:
+        await self._children[name].until(self._ready(name).exists, seconds=READY_SECONDS)
+
+    def _ready(self, name: str) -> Path:
+        return self._log / f"{name}.ready"
 
     async def _until_told(self, local: LocalServers | None) -> None:
         told = asyncio.Event()
@@ -69,19 +111,6 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(*watching, ending, return_exceptions=True)
 
-    async def _start(self, name: str) -> None:
-        log = self._data / "log" / f"{name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        trim(log)
-        ready_file = self._data / "log" / f"{name}.ready"
-        ready_file.unlink(missing_ok=True)
-        command: list[str | Path] = [sys.executable, self._program, "roles", *PROCESSES[name], "--ready-file", ready_file]
-        child = await Child.spawn(
-            name, command, log=log, stop_signal=signal.SIGTERM, guard_signal="TERM", lock=self._lock
-        )
-        self._children[name] = child
-        await child.until(ready_file.exists, seconds=READY_SECONDS)
-
     async def _keep(self, name: str) -> None:
         failures = 0
         while True:
@@ -97,16 +126,28 @@ class Supervisor:
                     )
                 await asyncio.sleep(min(0.1 * 2**failures, 5.0))
                 try:
-                    await self._start(name)
+                    await self._spawn_role(name)
+                    await self._until_ready(name)
                     break
                 except CannotStart:
                     await self._children[name].stop(seconds=1)
 
     async def _stop(self) -> None:
         """The doors first, so that nothing comes in that nobody decides."""
-        for name in reversed(PROCESSES):
-            if child := self._children.get(name):
+        for name in (*reversed(PROCESSES), "provision"):
+            if child := self._children.pop(name, None):
                 await child.stop(seconds=20)
+        for sign in ("servers", "provisioned"):
+            (self._log / sign).unlink(missing_ok=True)
+
+
+def _tell(sign: Path, servers: Servers) -> None:
+    """Where the servers are, for our children's eyes: the address of Postgres holds its password."""
+    coming = sign.with_suffix(".coming")
+    coming.unlink(missing_ok=True)
+    coming.touch(mode=0o600)
+    coming.write_text(json.dumps(asdict(servers)))
+    coming.replace(sign)
 
 
 async def _train(local: LocalServers) -> None:
