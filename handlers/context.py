@@ -1,6 +1,6 @@
 """What a context tells the decider's loop about itself, and what the loop needs of the house."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -62,7 +62,9 @@ class Log(Protocol):
 
     async def append(self, topic: str, partition: int, batch: Any) -> int: ...
 
-    def read_on(self, topic: str, partition: int, position: int, *, floor: int = 0) -> AsyncIterator[list[Record]]: ...
+    def read_on(
+        self, topic: str, partition: int, position: int, *, floor: int = 0
+    ) -> AsyncGenerator[list[Record], None]: ...
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]: ...
 

@@ -17,39 +17,36 @@ A context (mailbox, account, …) takes part by naming itself: see `Context`.
 import asyncio
 import logging
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from domain.outcomes import CommandFailed, CommandLapsed, CommandUnreadable
+from handlers.adoption import Adopts, fold
 from handlers.context import Context, KeepsDeadLetters, Log, Seeks, Unreadable, header
 from handlers.documents import Cut, Documents, KeepsSnapshots, Key
-from handlers.lane import Chunk, Lane
-from schemas.envelope import Headers, Record, Source, event_headers, first, moment
-from schemas.snapshots import Checkpoint
+from handlers.lane import Chunk, Lane, LaneStoppedError, MovedError
+from schemas.envelope import Headers, Record, event_headers, first, milliseconds, moment
+from schemas.topics import DECIDER_BATCH_BYTES
 from schemas.vocabulary import encode
 
 log = logging.getLogger(__name__)
 
 #: Commands decided together at the most.
 BATCH: Final = 300
-#: Records a lane may have waiting before its consumer is held back.
-QUEUE: Final = 1000
 #: Seconds between snapshots.
 SNAPSHOT_SECONDS: Final = 0.5
 #: Bytes of one event at the most: a command that answers with more is our own fault.
 LARGEST_EVENT: Final = 524_288
-#: Seconds for which an input may look shorter than what was decided from it before the lane stops and says so.
-PATIENCE_SECONDS: Final = 30.0
+#: What the headers and the frame of one event take in its batch, at the most.
+EVENT_OVERHEAD: Final = 2048
+#: Seconds that `stop` gives each lane to end the step it is in.
+STOP_SECONDS: Final = 15.0
 
-
-class MovedError(Exception):
-    """Somebody else wrote, or we don't know what became of our batch: read on and decide again."""
-
-
-class LaneStoppedError(Exception):
-    """An input contradicts the log: going on would mix two histories. The sentence names the remedy."""
+#: U+0000 in a JSON body. Postgres can't hold it, so it would stop whoever writes what follows from it.
+NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 @dataclass(slots=True)
@@ -69,6 +66,7 @@ class Decider:
         self.context = context
         self._log = log
         self._snapshots = snapshots
+        self._adopts = Adopts(context, log, snapshots)
         self._dead_letters = dead_letters
         self.lanes: dict[int, Lane] = {}
         self.subscription: Seeks | None = None
@@ -94,18 +92,23 @@ class Decider:
         for record in records:
             chunks.setdefault((record.topic, record.partition), []).append(record)
         for (topic, partition), found in chunks.items():
-            if lane := self.lanes.get(partition):
+            if (lane := self.lanes.get(partition)) and lane.active:
                 for start in range(0, len(found), BATCH):
                     lane.put(Chunk(topic, found[start : start + BATCH], self.context.inputs[topic]))
-        while full := [lane for lane in self.lanes.values() if lane.waiting > QUEUE]:
-            await full[0].less(QUEUE)
+        while full := [lane for lane in self.lanes.values() if lane.full]:
+            await full[0].room()
 
     async def stop(self) -> None:
         """Ends every lane after the step it is in, with a last snapshot."""
         lanes, self.lanes = list(self.lanes.values()), {}
         for lane in lanes:
             lane.retire()
-        await asyncio.gather(*[lane.task for lane in lanes if lane.task], return_exceptions=True)
+        tasks = [lane.task for lane in lanes if lane.task]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=STOP_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     # ── one lane ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -114,11 +117,13 @@ class Decider:
         while lane.active:
             try:
                 if lane.end is None:
-                    await self._adopt(lane)
+                    await self._adopts.adopt(lane)
+                    self._line_up(lane)
                 chunks = await lane.next_chunks(BATCH, SNAPSHOT_SECONDS if lane.documents.dirty else None)
                 if chunks:
                     await self._step(lane, chunks)
                     lane.done(chunks)
+                    self._line_up(lane)
                     pause = 0.01
                 self._write_behind(lane)
             except LaneStoppedError as stopped:
@@ -131,15 +136,16 @@ class Decider:
             except Exception:
                 log.exception("lane backs off", extra={"context": self.context.name, "partition": lane.partition})
                 lane.forget()
-                await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - as above
+                await asyncio.sleep(random.uniform(pause * 5, pause * 10))  # noqa: S311 - as above
+                pause = min(pause * 2, 0.2)
         await self._last_snapshot(lane)
 
     async def _step(self, lane: Lane, chunks: list[Chunk]) -> None:
         """Decides the records that are next in line and appends what follows from them."""
-        todo = []
-        expected = dict(lane.next)
-        for chunk in chunks:
-            todo += self._in_line(lane, chunk, await chunk.commands(), expected)
+        if any(chunk.records[0].offset < lane.next.get(chunk.topic, 0) for chunk in chunks):
+            # Records that were decided already come again after a rebalance, and from a topic that was made anew.
+            await self._adopts.check_inputs(lane)
+        todo = self._in_line(lane, chunks)
         if not todo:
             return
         await self._load(lane, [key for record, command in todo for key in self._keys(record, command)])
@@ -152,7 +158,7 @@ class Decider:
                 await self._append(lane, decided)
                 decided = self._begin(lane)
                 records = self._records(lane, record, subject, events, decided)
-            self._fold(lane, subject, events)
+            fold(self.context, lane, subject, events)
             decided.batch.add(records)
             decided.position += len(records)
             decided.next[record.topic] = record.offset + 1
@@ -163,29 +169,42 @@ class Decider:
         assert lane.end is not None
         return Decided(self._log.batch(), dict(lane.next), lane.now_ms, lane.end)
 
-    def _in_line(
-        self, lane: Lane, chunk: Chunk, commands: list[Any], expected: dict[str, int]
-    ) -> list[tuple[Record, Any]]:
-        """Drops what was decided already; at a gap, goes back to where it begins."""
-        todo = []
-        for record, command in zip(chunk.records, commands, strict=True):
-            position = expected.get(chunk.topic, 0)
-            if record.offset < position:
-                continue
-            if record.offset > position:
-                lane.drop(chunk.topic)
-                self._seek(lane, chunk.topic, position)
-                break
-            todo.append((record, command))
-            expected[chunk.topic] = position + 1
+    def _in_line(self, lane: Lane, chunks: list[Chunk]) -> list[tuple[Record, Any]]:
+        """Leaves out what was decided already, and what comes after a gap."""
+        todo, expected = [], dict(lane.next)
+        for chunk in chunks:
+            for record, command in zip(chunk.records, chunk.commands, strict=True):
+                if record.offset == expected.get(chunk.topic, 0):
+                    todo.append((record, self._sound(record, command)))
+                    expected[chunk.topic] = record.offset + 1
         return todo
+
+    def _line_up(self, lane: Lane) -> None:
+        """Goes to what is to be decided next on each input, where that is not what comes next by itself."""
+        for topic in self.context.inputs:
+            if lane.out_of_line(topic):
+                lane.drop(topic)
+                position = lane.next.get(topic, 0)
+                if self.subscription is not None and self.subscription.seek(topic, lane.partition, position):
+                    lane.fetched[topic] = position
+
+    def _sound(self, record: Record, command: Any) -> Any:
+        """A command whose time can't be read, or with U+0000 in it, is none: nobody could write down what follows from it."""
+        if isinstance(command, Unreadable):
+            return command
+        try:
+            _not_after(record)
+        except ValueError:
+            return Unreadable("missing_header")
+        ids = [record.key, header(record, "ce_id"), *[name for _, name in self._keys(record, command)]]
+        return Unreadable("invalid_body") if "\0" in "".join(ids) or NUL.search(record.value) else command
 
     def _keys(self, record: Record, command: Any) -> list[Key]:
         subject = ("sequence", self._subject(record, command))
         return [subject] if isinstance(command, Unreadable) else [subject, *self.context.needs(command, record.key)]
 
     def _subject(self, record: Record, command: Any) -> str:
-        return record.key if isinstance(command, Unreadable) else self.context.subject(command)
+        return _plain(record.key) if isinstance(command, Unreadable) else self.context.subject(command)
 
     async def _load(self, lane: Lane, keys: list[Key]) -> None:
         end = await lane.documents.load(keys)
@@ -194,20 +213,25 @@ class Decider:
             raise MovedError
 
     async def _events(self, lane: Lane, record: Record, command: Any, now: datetime) -> list[Any]:
-        command_id, not_after = header(record, "ce_id"), header(record, "notafter")
+        command_id = _plain(header(record, "ce_id"))
         if isinstance(command, Unreadable):
             letter = await self._dead_letters.keep(record, cause=command.cause)
             return [CommandUnreadable(command_id, command.cause, letter)]
         # Its own time, not the lane's: one that waited in the log was acknowledged, and a promise does not lapse.
-        if not_after and moment(record.timestamp_ms) > datetime.fromisoformat(not_after):
-            return [CommandLapsed(command_id, datetime.fromisoformat(not_after))]
+        not_after = _not_after(record)
+        if not_after and record.timestamp_ms > milliseconds(not_after):
+            return [CommandLapsed(command_id, not_after)]
         try:
             events = self.context.decide(lane.documents, command, now)
         except Exception:
             log.exception("a rule failed", extra={"context": self.context.name, "command": type(command).__name__})
             letter = await self._dead_letters.keep(record, cause="rule_failed")
             return [CommandFailed(command_id, "rule_failed", letter)]
-        if any(len(encode(event)) > LARGEST_EVENT for event in events):
+        sizes = [len(encode(event)) for event in events]
+        if (
+            any(size > LARGEST_EVENT for size in sizes)
+            or sum(sizes) + len(sizes) * EVENT_OVERHEAD > DECIDER_BATCH_BYTES
+        ):
             letter = await self._dead_letters.keep(record, cause="too_large")
             return [CommandFailed(command_id, "too_large", letter)]
         return events
@@ -215,7 +239,7 @@ class Decider:
     def _records(
         self, lane: Lane, record: Record, subject: str, events: list[Any], decided: Decided
     ) -> list[tuple[bytes, bytes, Headers]]:
-        cause = first(record.headers)
+        cause = {name: _plain(text) for name, text in first(record.headers).items()}
         sequence = lane.documents.get(("sequence", subject)) or 0
         key = record.key.encode()
         return [
@@ -236,12 +260,6 @@ class Decider:
             for number, event in enumerate(events)
         ]
 
-    def _fold(self, lane: Lane, subject: str, events: list[Any]) -> None:
-        for event in events:
-            lane.documents.apply({("sequence", subject): (lane.documents.get(("sequence", subject)) or 0) + 1})
-            if not isinstance(event, CommandFailed | CommandLapsed | CommandUnreadable):
-                lane.documents.apply(self.context.evolve(lane.documents, event))
-
     async def _append(self, lane: Lane, decided: Decided) -> None:
         if not len(decided.batch):
             # Nothing followed: it counts in memory only, until the next valid append shows that nothing was missed.
@@ -255,74 +273,7 @@ class Decider:
             raise MovedError
         lane.end = lane.floor = decided.position
         lane.next, lane.now_ms = decided.next, decided.now_ms
-
-    # ── adoption ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _adopt(self, lane: Lane) -> None:
-        """Makes the lane know all that the log says: the snapshot, and the fold of the valid tail."""
-        lane.documents.clear()
-        saved = await self._snapshots.checkpoint(self.context.snapshot, lane.partition) or Checkpoint()
-        lane.next, lane.now_ms, position = dict(saved.inputs), saved.now_ms, saved.end
-        floor = max(lane.floor, saved.end)
-        async for records in self._log.read_on(self.context.events, lane.partition, position, floor=floor):
-            await self._fold_tail(lane, [record for record in records if not record.void], saved)
-            position += len(records)
-            if lane.documents.dirty > QUEUE * 20:
-                saved = Checkpoint(position, dict(lane.next), lane.now_ms)
-                if not await lane.documents.cut(saved).save():
-                    raise MovedError
-        await self._check_inputs(lane)
-        lane.end = lane.floor = position
-        for topic in self.context.inputs:
-            if lane.must_seek:
-                self._seek(lane, topic, lane.next.get(topic, 0))
-        lane.must_seek = False
-
-    async def _fold_tail(self, lane: Lane, records: list[Record], saved: Checkpoint) -> None:
-        read = [(record, first(record.headers)) for record in records]
-        events = [self.context.vocabulary.decode(headers["ce_type"], record.value) for record, headers in read]
-        ours = [not headers["ce_type"].startswith("log.") for _, headers in read]
-        keys = [
-            key
-            for (_, headers), event, is_ours in zip(read, events, ours, strict=True)
-            if is_ours
-            for key in [("sequence", headers["ce_subject"]), *self._touched(event)]
-        ]
-        end = await lane.documents.load(keys)
-        if end is not None and end != saved.end:
-            raise MovedError
-        for (_, headers), event, is_ours in zip(read, events, ours, strict=True):
-            if is_ours:
-                source = Source.read(headers["srcpos"])
-                lane.next[source.topic] = max(lane.next.get(source.topic, 0), source.offset + 1)
-                lane.now_ms = max(lane.now_ms, _ms(headers["ce_time"]))
-                self._fold(lane, headers["ce_subject"], [event])
-
-    def _touched(self, event: Any) -> list[Key]:
-        outcome = isinstance(event, CommandFailed | CommandLapsed | CommandUnreadable)
-        return [] if outcome else self.context.touches(event)
-
-    async def _check_inputs(self, lane: Lane) -> None:
-        """log start ≤ next ≤ end must hold for every input; a stale leader may look short for a while."""
-        loop = asyncio.get_running_loop()
-        deadline, nothing_decided = loop.time() + PATIENCE_SECONDS, not lane.next
-        for topic in self.context.inputs:
-            while True:
-                start, end = await self._log.bounds(topic, lane.partition)
-                position = lane.next.setdefault(topic, start if nothing_decided else 0)
-                if start <= position <= end:
-                    break
-                if loop.time() > deadline:
-                    raise LaneStoppedError(
-                        f"{topic}/{lane.partition} holds offsets {start} to {end}, but decisions in {self.context.events} "
-                        f"were made from it up to {position}: this is not the topic they were made from. Restore it, or "
-                        f"start with an empty Kafka and an empty database."
-                    )
-                await asyncio.sleep(1)
-
-    def _seek(self, lane: Lane, topic: str, offset: int) -> None:
-        if self.subscription is not None:
-            self.subscription.seek(topic, lane.partition, offset)
+        lane.prove()
 
     # ── snapshots ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -330,7 +281,7 @@ class Decider:
         """Cut between two steps, so that it is consistent; written beside the next step."""
         if lane.end is not None and lane.documents.dirty and lane.snapshot_due(SNAPSHOT_SECONDS):
             lane.documents.let_go()
-            lane.saving = asyncio.create_task(self._save(lane.documents.cut(self._checkpoint(lane))))
+            lane.saving = asyncio.create_task(self._save(lane.documents.cut(lane.proven)))
 
     async def _save(self, cut: Cut) -> None:
         """A loser loses nothing: documents are a function of the log, and a later snapshot holds them as they are later."""
@@ -343,17 +294,18 @@ class Decider:
         if lane.saving:
             await lane.saving
         if lane.end is not None and lane.documents.dirty:
-            await self._save(lane.documents.cut(self._checkpoint(lane)))
-
-    @staticmethod
-    def _checkpoint(lane: Lane) -> Checkpoint:
-        assert lane.end is not None
-        return Checkpoint(lane.end, dict(lane.next), lane.now_ms)
+            await self._save(lane.documents.cut(lane.proven))
 
 
 def log_stopped(sentence: str) -> None:
     log.critical(sentence)
 
 
-def _ms(rfc3339: str) -> int:
-    return round(datetime.fromisoformat(rfc3339).timestamp() * 1000)
+def _not_after(record: Record) -> datetime | None:
+    """When the command lapses; raises ValueError."""
+    text = header(record, "notafter")
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None
+
+
+def _plain(text: str) -> str:
+    return text.replace("\0", "\ufffd")

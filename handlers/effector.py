@@ -146,18 +146,17 @@ class Effector:
     async def _work_off(self, share: Share, key: str) -> None:
         lane = share.lanes[key]
         while lane:
-            async with self._room:
-                await self._act(lane[0])
+            await self._act(lane[0])
             share.unfinished.pop(lane.popleft().offset, None)
             self._eased.set()
         del share.lanes[key]
 
     async def _act(self, record: Record) -> None:
-        event = self.effect.vocabulary.decode(self._kind, record.value)
         pause = 0.1
         while True:
             try:
-                return await self.effect.act(event, record)
+                async with self._room:  # not while it waits for its next try: one that fails holds up its own key only
+                    return await self.effect.act(self.effect.vocabulary.decode(self._kind, record.value), record)
             except Exception:
                 log.exception("an effect is tried again", extra={"effect": self.effect.name, "offset": record.offset})
                 await asyncio.sleep(random.uniform(pause, pause * 2))  # noqa: S311 - spreads retries, hides nothing

@@ -1,38 +1,75 @@
 """One partition of a decider: what waits to be decided, and how far the log has been read."""
 
 import asyncio
+import logging
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from handlers.documents import Documents
 from schemas.envelope import Record
+from schemas.snapshots import Checkpoint
+
+log = logging.getLogger(__name__)
+
+#: Records a lane may have waiting before its consumer is held back, and how many bytes their values may have.
+QUEUE: Final = 1000
+QUEUE_BYTES: Final = 33_554_432
+
+
+class MovedError(Exception):
+    """Somebody else wrote, or we don't know what became of our batch: read on and decide again."""
+
+
+class LaneStoppedError(Exception):
+    """The log or an input is not the one that was decided on: going on would mix two histories. Names the remedy."""
 
 
 @dataclass(slots=True)
 class Chunk:
-    """Records of one topic that were fetched together; reading them begins at once, beside the lane's current step."""
+    """Records of one topic that were fetched together; they are read beside the lane, until that succeeds."""
 
     topic: str
     records: list[Record]
     read: Callable[[Sequence[Record]], Awaitable[list[Any]]]
     reading: asyncio.Task[list[Any]] | None = None
 
-    def begin(self) -> None:
-        self.reading = asyncio.ensure_future(self.read(self.records))
+    @property
+    def size(self) -> int:
+        """Bytes of its records' values."""
+        return sum(len(record.value) for record in self.records)
 
-    async def commands(self) -> list[Any]:
-        """A command, or why it is none, for each record; raises what kept us from reading: try again."""
-        if self.reading is None or (self.reading.done() and self.reading.exception()):
-            self.begin()
+    @property
+    def ready(self) -> bool:
+        return self.reading is not None and self.reading.done() and not self.reading.cancelled()
+
+    @property
+    def commands(self) -> list[Any]:
+        """A command, or why it is none, for each record; only of a chunk that is ready."""
         assert self.reading is not None
-        return await self.reading
+        return self.reading.result()
+
+    async def until_read(self) -> list[Any]:
+        """What keeps us from reading (keyring, blob store) is waited for: nothing is skipped."""
+        pause = 0.1
+        while True:
+            try:
+                return await self.read(self.records)
+            except Exception:
+                log.exception("records wait to be read", extra={"topic": self.topic, "offset": self.records[0].offset})
+                await asyncio.sleep(random.uniform(pause, pause * 2))  # noqa: S311 - spreads tries, hides nothing
+                pause = min(pause * 2, 2)
 
 
 @dataclass(slots=True)
 class Lane:
-    """`end` is where the log ends, None while that isn't known; `floor` is the highest offset known to be in it."""
+    """`end` is where the log ends, None while that isn't known; `floor` is the highest offset known to be in it.
+
+    `proven` is where everything stood when the log last showed that we had read all of it: after an adoption, or after a
+    valid append. What was decided since and led to no event is in `next` only.
+    """
 
     partition: int
     topics: list[str]
@@ -41,31 +78,37 @@ class Lane:
     floor: int = 0
     next: dict[str, int] = field(default_factory=dict)
     now_ms: int = 0
-    must_seek: bool = True
+    proven: Checkpoint = field(default_factory=Checkpoint)
     active: bool = True
     task: asyncio.Task[None] | None = None
     saving: asyncio.Task[None] | None = None
     saved_at: float = 0.0
+    fetched: dict[str, int] = field(default_factory=dict)
     queues: dict[str, deque[Chunk]] = field(default_factory=dict)
     work: asyncio.Event = field(default_factory=asyncio.Event)
     eased: asyncio.Event = field(default_factory=asyncio.Event)
 
+    # ── what waits ────────────────────────────────────────────────────────────────────────────────────────────────────
+
     @property
-    def waiting(self) -> int:
-        """Records that wait to be decided."""
-        return sum(len(chunk.records) for queue in self.queues.values() for chunk in queue) if self.active else 0
+    def full(self) -> bool:
+        """Whether as much waits as should."""
+        waiting = [chunk for queue in self.queues.values() for chunk in queue]
+        records, size = sum(len(chunk.records) for chunk in waiting), sum(chunk.size for chunk in waiting)
+        return self.active and (records > QUEUE or size > QUEUE_BYTES)
 
     def put(self, chunk: Chunk) -> None:
-        chunk.begin()
+        chunk.reading = asyncio.create_task(chunk.until_read())
+        chunk.reading.add_done_callback(lambda _: self.work.set())
+        self.fetched[chunk.topic] = chunk.records[-1].offset + 1
         self.queues.setdefault(chunk.topic, deque()).append(chunk)
-        self.work.set()
 
     async def next_chunks(self, most: int, seconds: float | None) -> list[Chunk]:
-        """What waits, preferred topics first, up to so many records; nothing after so many seconds or when the lane ends."""
+        """What has been read, preferred topics first, up to so many records; nothing after so many seconds."""
         try:
             async with asyncio.timeout(seconds):
                 while self.active:
-                    if chunks := self._waiting_chunks(most):
+                    if chunks := self._ready_chunks(most):
                         return chunks
                     self.work.clear()
                     await self.work.wait()
@@ -73,12 +116,13 @@ class Lane:
             pass
         return []
 
-    def _waiting_chunks(self, most: int) -> list[Chunk]:
+    def _ready_chunks(self, most: int) -> list[Chunk]:
+        """One topic's slow records hold up no other topic."""
         chunks: list[Chunk] = []
         for topic in self.topics:
             for chunk in self.queues.get(topic, ()):
-                if chunks and most < len(chunk.records):
-                    return chunks
+                if not chunk.ready or (chunks and most < len(chunk.records)):
+                    break
                 chunks.append(chunk)
                 most -= len(chunk.records)
         return chunks
@@ -96,12 +140,27 @@ class Lane:
         for chunk in self.queues.pop(topic, ()):
             if chunk.reading:
                 chunk.reading.cancel()
+        self.eased.set()
 
-    async def less(self, than: int) -> None:
-        """Returns when no more than so many records wait."""
-        while self.active and self.waiting > than:
+    async def room(self) -> None:
+        """Returns when there is room for more."""
+        while self.full:
             self.eased.clear()
             await self.eased.wait()
+
+    def out_of_line(self, topic: str) -> bool:
+        """Whether what comes next on this topic, waiting or fetched, is not what is to be decided next."""
+        position, queue = self.next.get(topic, 0), self.queues.get(topic)
+        if queue:
+            return queue[0].records[0].offset > position
+        return self.fetched.get(topic) != position
+
+    # ── what is known ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def prove(self) -> None:
+        """The log has shown that nothing stands before `end` but what we have read."""
+        assert self.end is not None
+        self.proven = Checkpoint(self.end, dict(self.next), self.now_ms)
 
     def forget(self) -> None:
         """What the log says is no longer known; what waits stays in line."""

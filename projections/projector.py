@@ -73,12 +73,19 @@ class Projector:
     """The loop of all projections of one topic, over the partitions this process owns at the moment."""
 
     def __init__(
-        self, topic: str, projections: Sequence[Projection], vocabulary: Vocabulary, pool: "asyncpg.Pool[Any]"
+        self,
+        topic: str,
+        projections: Sequence[Projection],
+        vocabulary: Vocabulary,
+        pool: "asyncpg.Pool[Any]",
+        *,
+        pause_seconds: float = PAUSE_SECONDS,
     ) -> None:
         self.topic = topic
         self.projections = list(projections)
         self.read = Reader(vocabulary, projections).read
         self._pool = pool
+        self._pause_seconds = pause_seconds
         self.places: dict[int, Place] = {}
         self._finding: set[asyncio.Task[None]] = set()
         self.subscription: Seeks | None = None
@@ -159,7 +166,7 @@ class Projector:
     async def _not_applied(self, place: Place, record: Record, tries: int, error: Exception) -> None:
         log.error("an event can't be applied", extra={"source": str(record.source), "cause": repr(error)})
         if tries < TRIES:
-            await asyncio.sleep(PAUSE_SECONDS * tries)
+            await asyncio.sleep(self._pause_seconds * tries)
             return
         place.stopped = record.offset
         self.on_stopped(

@@ -18,7 +18,7 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import asyncpg
 
@@ -51,7 +51,9 @@ class ReadsLog(Protocol):
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]: ...
 
-    def read_on(self, topic: str, partition: int, position: int, *, floor: int = 0) -> AsyncIterator[list[Record]]: ...
+    def read_on(
+        self, topic: str, partition: int, position: int, *, floor: int = 0
+    ) -> AsyncGenerator[list[Record], None]: ...
 
 
 @dataclass(slots=True)
@@ -208,7 +210,7 @@ class Rebuild:
         begin = self._positions[partition]
         reading = self._log.read_on(self._projection.topic, partition, begin, floor=target)
         try:
-            async with aclosing(cast("AsyncGenerator[list[Record], None]", reading)) as batches:
+            async with aclosing(reading) as batches:
                 async for records in batches:
                     wanted = [record for record in records if record.offset < target]
                     events = self._events(partition, wanted)

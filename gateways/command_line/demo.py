@@ -86,9 +86,7 @@ class Post:
 
 
 async def _see_it_arrive(reader: Reader, stream: Stream, post: Post, told: Told) -> None:
-    accepted = await post.send(attached=True)
-    _, new = await _soon(stream)
-    pushed_ms = max(0.0, (time.perf_counter() - accepted) * 1000)
+    _, new, pushed_ms = await _pushed(stream, {"new_message"}, post, attached=True)
     told.step(
         "Sent a mail with an attachment and saw it arrive",
         f"{new['from_address']}: {new['subject']}; pushed {pushed_ms:.1f} ms after SMTP said 250",
@@ -109,8 +107,7 @@ async def _see_it_arrive(reader: Reader, stream: Stream, post: Post, told: Told)
 async def _fill_it(log: Stream, post: Post, told: Told) -> None:
     waits: list[float] = []
     for number in range(MOST_MAILS):
-        accepted = await post.send()
-        name, event = await _next_mail(log)
+        name, event, pushed_ms = await _pushed(log, {"message.received", "message.rejected"}, post)
         if name == "message.rejected":
             median = sorted(waits)[len(waits) // 2] if waits else 0.0
             told.step(
@@ -120,26 +117,34 @@ async def _fill_it(log: Stream, post: Post, told: Told) -> None:
             )
             told.step("The log says of the next one", json.dumps(event))
             return
-        waits.append(max(0.0, (time.perf_counter() - accepted) * 1000))
+        waits.append(pushed_ms)
     raise Failed(f"After {MOST_MAILS} mails the inbox was not full; the plan allows more than a tour can show.")
 
 
-async def _next_mail(log: Stream) -> tuple[str, dict[str, Any]]:
-    while True:
-        name, event = await _soon(log)
-        if name in {"message.received", "message.rejected"}:
-            return name, event
-
-
-async def _soon(stream: Stream) -> tuple[str, dict[str, Any]]:
+async def _pushed(
+    stream: Stream, names: set[str], post: Post, *, attached: bool = False
+) -> tuple[str, dict[str, Any], float]:
+    """Sends a mail; the event that tells of it, and how many milliseconds after the server's 250 it was seen."""
+    seeing = asyncio.create_task(_first_of(stream, names))
     try:
+        accepted = await post.send(attached=attached)
         async with asyncio.timeout(SEEN_SECONDS):
-            return await stream.event()
+            name, event, seen = await seeing
     except TimeoutError as error:
         raise Failed(
             f"The mail was accepted, but not seen within {SEEN_SECONDS:.0f} s: are the roles `work` and `project` running?",
             code=TIMED_OUT,
         ) from error
+    finally:
+        seeing.cancel()
+    return name, event, max(0.0, (seen - accepted) * 1000)
+
+
+async def _first_of(stream: Stream, names: set[str]) -> tuple[str, dict[str, Any], float]:
+    while True:
+        name, event = await stream.event()
+        if name in names:
+            return name, event, time.perf_counter()
 
 
 def _client(host: str) -> str:

@@ -1,7 +1,7 @@
 """`main.py replay`: read models rebuilt from the log, what differed told row by row, and repaired.
 
 The answer goes to standard output, progress to standard error. Exit status: 0 where live and rebuilt tables were equal,
-1 where they differed.
+1 where they differed (and, without `--dry-run`, no longer do).
 """
 
 import time

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from domain.outcomes import EventSkipped
+from gateways.command_line.failures import NOT_FOUND, Failed
 from gateways.log.event_log import LogUnavailable
 from schemas import events
 from schemas.envelope import Record, Source, event_headers, first
@@ -19,10 +20,6 @@ from schemas.vocabulary import encode
 
 #: Tries to append before deciders that write at the same time are left alone.
 TRIES: Final = 20
-
-
-class CannotSkip(Exception):
-    """Nothing was recorded; the sentence says why."""
 
 
 class Log(Protocol):
@@ -40,10 +37,10 @@ class Log(Protocol):
 async def skip_event(log: Log, topic: str, partition: int, position: int, reason: str) -> int:
     """Records that the event at this position is passed over; where that stands in the log.
 
-    Saying it again changes nothing. Raises CannotSkip.
+    Saying it again changes nothing. Raises Failed, where nothing was recorded, and LogUnavailable.
     """
     if topic not in {known.name for known in TOPICS if known.truth}:
-        raise CannotSkip(f"{topic} is no topic of events: {', '.join(known.name for known in TOPICS if known.truth)}.")
+        raise Failed(f"{topic} is no topic of events: {', '.join(known.name for known in TOPICS if known.truth)}.")
     skipped = EventSkipped(position, reason)
     for attempt in range(TRIES):
         try:
@@ -55,14 +52,14 @@ async def skip_event(log: Log, topic: str, partition: int, position: int, reason
             if attempt == TRIES - 1:
                 raise
         await asyncio.sleep(0.02 * attempt)
-    raise CannotSkip(f"Others write to {topic}/{partition} all the time: try again.")
+    raise Failed(f"Others write to {topic}/{partition} all the time: try again.")
 
 
 async def _already(log: Log, topic: str, partition: int, position: int) -> tuple[int | None, int]:
     """Where it was said that the event is passed over, if it was, and the end of the log."""
     end = (await log.bounds(topic, partition))[1]
     if not 0 <= position < end:
-        raise CannotSkip(f"{topic}/{partition} ends at {end}: there is no event at {position}.")
+        raise Failed(f"{topic}/{partition} ends at {end}: there is no event at {position}.", code=NOT_FOUND)
     said = None
     end = position
     async for records in log.read_on(topic, partition, position):
@@ -77,9 +74,9 @@ async def _already(log: Log, topic: str, partition: int, position: int) -> tuple
 
 def _check(record: Record) -> None:
     if record.void:
-        raise CannotSkip(f"The record at {record.source} is void: every reader passes over it already.")
+        raise Failed(f"The record at {record.source} is void: every reader passes over it already.")
     if first(record.headers).get("ce_type", "").startswith("log."):
-        raise CannotSkip(f"The record at {record.source} is about the log itself: no projection applies it.")
+        raise Failed(f"The record at {record.source} is about the log itself: no projection applies it.")
 
 
 def _says(record: Record, position: int) -> bool:

@@ -118,7 +118,7 @@ class Frames:
             if row is not None:
                 received_at, envelope = row.received_at, row.envelope
         summary = _opened(entry, "summary", entry.summary, data_key)
-        sender = summary.get("from_address") or _opened(entry, "envelope", envelope, data_key).get("sender")
+        sender = summary.get("from_address") or _opened(entry, "envelope", envelope, data_key).get("sender") or None
         return new_message(entry.message or "", sender, summary.get("subject"), received_at)
 
 

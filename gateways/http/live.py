@@ -17,6 +17,7 @@ from typing import Any, Final
 from gateways.http import problems
 from gateways.http.admission import Admits, Admitted, Asked, closing, too_many
 from gateways.http.connections import Receive, Scope, Send
+from gateways.http.edge import instance_of
 from gateways.http.endings import TOO_BIG, inbox_ended
 from gateways.http.fanout import Fanout
 from gateways.http.frames import Frames
@@ -181,7 +182,7 @@ class Live:
             for message in [*self._websocket.first(None), *self._websocket.last(inbox_ended("expired"))]:
                 await send(message)
         elif problem.status in (429, 503) and "websocket.http.response" in scope.get("extensions", {}):
-            await problem.response(scope["path"], new_id("req"))(scope, receive, send)
+            await problem.response(instance_of(scope), new_id("req"))(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1013 if problem.status in (429, 503) else 1008})
 
@@ -204,4 +205,4 @@ async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) 
         await send({"type": "http.response.start", "status": 204, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
     else:
-        await problem.response(scope["path"], new_id("req"))(scope, receive, send)
+        await problem.response(instance_of(scope), new_id("req"))(scope, receive, send)

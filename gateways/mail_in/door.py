@@ -8,7 +8,7 @@ from typing import BinaryIO, Literal, Protocol
 
 
 class Unavailable(Exception):
-    """Our own look-up or log can't answer now. `str(error)` may be shown to anybody; try again after `retry_after` seconds."""
+    """Our own look-up or log can't answer. `str(error)` may be shown to anybody; try again after `retry_after` seconds."""
 
     def __init__(self, sentence: str, *, retry_after: int = 5) -> None:
         super().__init__(sentence)
@@ -28,8 +28,8 @@ class Inbox:
 class Envelope:
     """What was said around a mail (RFC 5321 2.3.1), for one recipient.
 
-    `delivery` is the deliverer's own id of the mail, where it has one that stays the same when it delivers again: it stands in
-    for a Message-ID that is missing.
+    `delivery` is the deliverer's own id of the mail, where it has one that stays the same when it delivers again: it stands
+    in for a Message-ID that is missing.
     """
 
     sender: str

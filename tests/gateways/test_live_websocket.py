@@ -110,7 +110,7 @@ async def test_a_credential_in_the_query_is_out_of_reach_of_logs(
     box = await house.mailbox()
     async with house.serving() as serving, socket_of(serving, box):
         await until(lambda: len(serving.live.streams) == 1)
-    assert f"/ws/inbox/{box.address}" in caplog.text
+    assert "/ws/inbox/" in caplog.text
     assert box.token not in caplog.text
 
 
