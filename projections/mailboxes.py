@@ -185,7 +185,7 @@ async def by_id(pool: "Pool[Any]", mailbox: str) -> MailboxRow | None:
 async def open_of_owner(pool: "Pool[Any]", owner: str) -> list[MailboxRow]:
     """The owner's mailboxes that have not ended, newest first."""
     rows = await pool.fetch(
-        f"select {ROW} from mailboxes where owner = $1 and ended is null and expires_at > now() order by position desc",  # noqa: S608
+        f"select {ROW} from mailboxes where owner = $1 and ended is null and expires_at > now() order by position desc",  # noqa: S608 - a constant
         owner,
     )
     return [MailboxRow(*row) for row in rows]
