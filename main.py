@@ -42,6 +42,8 @@ class House:
     """The parts of one process, each opened when first needed and closed in the opposite order."""
 
     def __init__(self, settings: "Settings", stack: AsyncExitStack) -> None:
+        from prometheus_client import CollectorRegistry
+
         from gateways.stores.blobs import LocalBlobs
         from gateways.stores.keyset import open_keyset
 
@@ -53,6 +55,7 @@ class House:
         self.stack = stack
         self.keyset = open_keyset(settings.keyset_path)
         self.blobs = LocalBlobs(settings.blobs_path)
+        self.metrics = CollectorRegistry()
 
     async def open(self) -> None:
         """What every role needs."""
@@ -70,11 +73,13 @@ class House:
         from gateways.log.tail import Tail
         from gateways.stores.folded import FoldedPositions
         from gateways.stores.freshness import Freshness
+        from gateways.stores.time_to_visible import TimeToVisible
         from schemas.topics import ACCOUNT_EVENTS, MAILBOX_EVENTS
 
         self.tail = Tail(self.kafka, [MAILBOX_EVENTS.name, ACCOUNT_EVENTS.name], prefix=self.prefix)
         self.folded = FoldedPositions(self.database_url, self.pool)
         self.fresh = Freshness("mailboxes", MAILBOX_EVENTS.name, self.tail, self.folded)
+        TimeToVisible(self.tail, self.folded, self.metrics)
         await self.folded.start()
         self.stack.push_async_callback(self.folded.stop)
         await self.tail.start()
@@ -108,6 +113,7 @@ async def open_http(house: House) -> None:
         rates_on=settings.rates == "on",
         sns_topics=settings.sns_topics,
         address=settings.http_address,
+        metrics=house.metrics,
     )
     await opening.open_http(parts, house.stack)
 
@@ -116,6 +122,7 @@ async def open_smtp(house: House) -> None:
     """Listens for SMTP until the house is closed."""
     from gateways.mail_in.smtp import SmtpServer
     from gateways.mail_in.smtp_limits import Limits
+    from gateways.mail_in.smtp_measures import SmtpMeasures
 
     settings = house.settings
     limits = Limits(connections=2000, connections_per_client=None) if settings.rates == "off" else Limits()
@@ -123,9 +130,24 @@ async def open_smtp(house: House) -> None:
     if settings.tls_certificate:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    server = SmtpServer(house.door(), limits=limits, tls_context=tls, hostname=settings.mail_domain)
+    counts = SmtpMeasures(house.metrics)
+    server = SmtpServer(house.door(), limits=limits, tls_context=tls, hostname=settings.mail_domain, counts=counts)
     await server.start(*settings.smtp_address)
     house.stack.push_async_callback(server.stop)
+
+
+async def open_health(house: House, address: tuple[str, int]) -> None:
+    """Answers operators for the roles that have no HTTP of their own."""
+    from gateways.http.role_health import open_role_health
+    from gateways.log.provision import wait_for_broker
+
+    async def postgres() -> None:
+        await house.pool.fetchval("select 1")
+
+    async def kafka() -> None:
+        await wait_for_broker(house.kafka, seconds=2)
+
+    await open_role_health(address, {"postgres": postgres, "kafka": kafka}, house.metrics, house.stack)
 
 
 async def declare_work(house: House, subscriptions: Any) -> None:
@@ -201,6 +223,8 @@ async def assembled(settings: "Settings", roles: Sequence[str]) -> AsyncIterator
             await open_smtp(house)
         if "http" in roles:
             await open_http(house)
+        elif house.settings.operations_address:
+            await open_health(house, house.settings.operations_address)
         yield house
 
 
@@ -335,36 +359,12 @@ def up() -> None:
     _run(lambda: supervisor.run(ready))
 
 
-#: What the roles of `up` load while its servers start.
-LOADED_EARLY = {
-    "http": ("gateways.http.opening",),
-    "smtp": ("gateways.mail_in.smtp", "gateways.mail_in.log_door"),
-    "work": ("gateways.log.subscriptions", "gateways.parser_pool", "handlers.mailboxes", "handlers.decider"),
-    "project": ("gateways.log.subscriptions", "projections.catalogue"),
-    "provision": ("gateways.log.provision", "projections.migrate", "gateways.stores.postgres"),
-}
-
-
-def _wait_for(sign: Path, *loading: str) -> None:
-    """Loads what will be needed, then waits until `up` says where the servers are."""
-    import importlib
-    import json
-    import time
-
-    for name in loading:
-        for module in LOADED_EARLY[name]:
-            importlib.import_module(module)
-    while not sign.exists():
-        time.sleep(0.01)
-    servers = json.loads(sign.read_text())
-    os.environ |= {"POSTLEDGER_KAFKA": servers["kafka"], "POSTLEDGER_DATABASE_URL": servers["database_url"]}
-
-
 def _role(*roles: str, ready_file: Path | None = None, after: Path | None = None) -> None:
     from gateways.logs import set_up_logs
+    from gateways.supervised import wait_for_servers
 
     if after:
-        _wait_for(after, *roles)
+        wait_for_servers(after, *roles)
     settings = _connected()
     set_up_logs(settings.log_level)
     _run(lambda: run_roles(settings, roles, ready_file))
@@ -407,8 +407,10 @@ def roles(
 @cli.command()
 def provision(after: Annotated[Path | None, typer.Option(hidden=True)] = None) -> None:
     """Create topics and tables, and assert that they are as meant."""
+    from gateways.supervised import wait_for_servers
+
     if after:
-        _wait_for(after, "provision")
+        wait_for_servers(after, "provision")
     settings = _connected()
     _run(lambda: prepare(settings))
 

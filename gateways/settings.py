@@ -7,7 +7,7 @@ an error, so that a misspelt one is not silently ignored.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -62,6 +62,10 @@ class Settings(BaseModel):
         None, ge=1, le=256, description="Partitions of new topics; 1 alone, 12 in a cluster."
     )
     parsers: int = Field(1, ge=1, le=64, description="Child processes that parse mail, in each worker.")
+    operations: Address | None = Field(
+        None,
+        description="Where the roles smtp, work and project answer /livez, /readyz and /metrics; nowhere without it.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe log line shown."
     )
@@ -77,6 +81,10 @@ class Settings(BaseModel):
     @property
     def http_address(self) -> tuple[str, int]:
         return _split(self.http)
+
+    @property
+    def operations_address(self) -> tuple[str, int] | None:
+        return _split(self.operations) if self.operations else None
 
     @property
     def smtp_address(self) -> tuple[str, int]:
@@ -123,12 +131,22 @@ def describe(settings: Settings) -> list[dict[str, str]]:
     return [
         {
             "name": PREFIX + name.upper(),
+            "type": _type_of(field.annotation),
             "default": "" if field.default is None else str(field.default),
             "value": "***" if name in SECRETS and getattr(settings, name) else _shown(getattr(settings, name)),
             "meaning": field.description or "",
         }
         for name, field in Settings.model_fields.items()
     ]
+
+
+def _type_of(annotation: Any) -> str:
+    """As an operator would say it: `path`, `number`, `on | off`, `text`."""
+    inner = [kind for kind in get_args(annotation) if kind is not type(None)] if annotation is not None else []
+    if get_origin(annotation) is Literal:
+        return " | ".join(inner)
+    kind = inner[0] if inner and get_origin(annotation) is not Annotated else annotation
+    return {Path: "path", int: "number", SecretStr: "secret"}.get(kind, "text")
 
 
 def _shown(value: object) -> str:

@@ -11,6 +11,7 @@ offset is void, for every reader and for ever: its writer had decided without kn
 `ce_id` alone is not enough to drop repeats: a void record may carry the id of a valid one.
 """
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,6 +49,11 @@ def moment(at_ms: int) -> datetime:
 def stamp(at: datetime) -> str:
     """RFC 3339 in UTC with milliseconds: `2026-03-13T15:30:00.000Z`."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def new_traceparent() -> str:
+    """A trace that begins here (W3C Trace Context, version 00, sampled)."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from prometheus_client import CollectorRegistry
+
 from gateways.http.admission import Admission
 from gateways.http.app import create_app
 from gateways.http.live import Live
@@ -48,6 +50,7 @@ class HttpParts:
     rates_on: bool
     sns_topics: str
     address: tuple[str, int]
+    metrics: CollectorRegistry
 
 
 async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
@@ -71,6 +74,7 @@ async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
         kafka=parts.kafka,
         tail=parts.tail,
         asyncapi=asyncapi.document,
+        metrics=parts.metrics,
     )
     live = Live(Admission(services, parts.tail), parts.tail, parts.folded, parts.pool, parts.keyring)
     await live.start()

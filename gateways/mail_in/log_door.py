@@ -16,6 +16,7 @@ from gateways.stores.keyring import Keyring
 from gateways.stores.keyset import Keyset
 from gateways.stores.postgres import UNREACHABLE, Pool
 from projections import mailboxes
+from schemas.envelope import new_traceparent
 from schemas.ids import new_id
 from schemas.raw_mail import INLINE_BYTES, RawMail, headers_of
 from schemas.topics import MAIL_RAW
@@ -125,7 +126,8 @@ class LogDoor:
             blob=blob,
         )
         now = datetime.now(UTC)
-        headers = headers_of(record, at=now, not_after=now + timedelta(seconds=GATEWAY_LIMIT_SECONDS))
+        not_after = now + timedelta(seconds=GATEWAY_LIMIT_SECONDS)
+        headers = headers_of(record, at=now, not_after=not_after, trace={"traceparent": new_traceparent()})
         value = b"" if raw is None else sealing.seal_bytes(inbox.data_key, raw, at)
         await self._log.append(MAIL_RAW.name, inbox.owner, value, headers)
 

@@ -2,9 +2,9 @@
 
 import json
 import re
+import resource
 import subprocess
 import sys
-import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -42,14 +42,14 @@ def test_help_loads_no_client_of_anything(alone: Installed) -> None:
 
 
 def test_help_is_there_in_the_blink_of_an_eye(alone: Installed) -> None:
-    """The best of five: what others do on this machine is not ours."""
+    """In time of the processor, and the best of three: what else this machine does is not ours."""
     took = []
-    for _ in range(5):
-        began = time.perf_counter()
-        said = alone.says("--help")
-        took.append(time.perf_counter() - began)
-    assert said.code == 0
-    assert min(took) < 0.3
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert alone.says("--help").code == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    assert 0 < min(took) < 0.3
 
 
 @pytest.mark.parametrize("words", [[], ["account"], ["plan"], ["account", "create"], ["plan", "set"], ["demo"]])

@@ -1,0 +1,101 @@
+"""The words that go back over the log: `replay` and `skip-event`."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from gateways.command_line.failures import FAILED, USAGE, Failed
+from gateways.command_line.installation import Installation
+
+#: Nothing was rebuilt: apart from 1, which says that rows differed.
+NOT_REBUILT = 6
+
+
+def add_log_words(cli: typer.Typer, installation: Callable[[], Installation]) -> None:
+    """Adds `replay` and `skip-event`; `installation` finds the servers of the running installation."""
+
+    @cli.command()
+    def replay(
+        names: Annotated[list[str] | None, typer.Argument(help="Read models, by name.", show_default=False)] = None,
+        every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare only; change nothing.")] = False,
+        yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    ) -> None:
+        """Rebuild read models from the log, name every row that differs, and put the rebuilt ones in place.
+
+        Exit status 0: live and rebuilt tables were equal; 1: rows differed; 6: nothing was rebuilt.
+        """
+        import asyncio  # noqa: PLC0415 - loaded when used, as all of them are
+
+        from gateways.command_line.replay import confirmed  # noqa: PLC0415 - as above
+
+        chosen = _chosen(names or [], every)
+        if not confirmed(chosen, dry_run=dry_run, yes=yes):
+            raise Failed("Nothing was changed.", code=NOT_REBUILT)
+        raise typer.Exit(asyncio.run(_replay(installation(), chosen, dry_run=dry_run)))
+
+    @cli.command("skip-event")
+    def skip_event(
+        topic: Annotated[str, typer.Argument(help="A topic of events, such as mailbox.events.")],
+        partition: Annotated[int, typer.Argument(min=0)],
+        position: Annotated[int, typer.Argument(min=0, help="The event's offset.")],
+        reason: Annotated[str, typer.Option("--reason", help="Why, in a sentence; it stays in the log.")],
+    ) -> None:
+        """Let projections pass over one event that they can't apply, now and in every rebuild."""
+        import asyncio  # noqa: PLC0415 - as above
+
+        asyncio.run(_skip(installation(), topic, partition, position, reason))
+
+
+def _chosen(names: Sequence[str], every: bool) -> list[str]:
+    from projections.catalogue import PROJECTIONS  # noqa: PLC0415 - as above
+
+    known = [projection.name for projection in PROJECTIONS]
+    unknown = [name for name in names if name not in known]
+    if unknown or every == bool(names):
+        raise Failed(f"Name read models, or --all: {', '.join(known)}.", code=USAGE)
+    return known if every else [name for name in known if name in names]
+
+
+async def _replay(installation: Installation, names: Sequence[str], *, dry_run: bool) -> int:
+    from gateways.command_line.installation import tables_of  # noqa: PLC0415 - as above
+    from gateways.command_line.replay import replay  # noqa: PLC0415 - as above
+    from gateways.log.event_log import EventLog, LogUnavailable  # noqa: PLC0415 - as above
+    from gateways.log.provision import Misprovisioned, open_log  # noqa: PLC0415 - as above
+    from projections.catalogue import PROJECTIONS  # noqa: PLC0415 - as above
+    from projections.replay import CannotReplay, Rebuild  # noqa: PLC0415 - as above
+    from schemas import events, topics  # noqa: PLC0415 - as above
+
+    vocabularies = {topics.MAILBOX_EVENTS.name: events.MAILBOX, topics.ACCOUNT_EVENTS.name: events.ACCOUNT}
+    log = EventLog(installation.kafka, prefix=installation.topic_prefix)
+    try:
+        async with tables_of(installation) as pool:
+            await open_log(log, pool)
+        rebuilds = [
+            Rebuild(projection, vocabularies[projection.topic], log, installation.database_url)
+            for projection in PROJECTIONS
+            if projection.name in names
+        ]
+        return await replay(rebuilds, dry_run=dry_run)
+    except (CannotReplay, Misprovisioned, LogUnavailable) as error:
+        raise Failed(str(error), code=NOT_REBUILT) from error
+    finally:
+        await log.close()
+
+
+async def _skip(installation: Installation, topic: str, partition: int, position: int, reason: str) -> None:
+    from gateways.command_line.skip_event import skip_event  # noqa: PLC0415 - as above
+    from gateways.log.event_log import EventLog, LogUnavailable  # noqa: PLC0415 - as above
+
+    log = EventLog(installation.kafka, prefix=installation.topic_prefix)
+    try:
+        said = await skip_event(log, topic, partition, position, reason)
+    except LogUnavailable as error:
+        raise Failed(f"The log does not answer: {error}", code=FAILED) from error
+    finally:
+        await log.close()
+    typer.echo(
+        f"{topic}/{partition}/{said} says that {position} is passed over: a stopped partition goes on now. Tables that "
+        f"already hold what it says lose it when they are rebuilt: python main.py replay --all"
+    )

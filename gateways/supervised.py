@@ -1,0 +1,28 @@
+"""The other side of `supervisor.py`: a child loads what it will need while the servers start, and waits to be told where."""
+
+import importlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+#: What each word of the command line loads before it waits.
+LOADED_EARLY: Final = {
+    "http": ("gateways.http.opening",),
+    "smtp": ("gateways.mail_in.smtp", "gateways.mail_in.log_door"),
+    "work": ("gateways.log.subscriptions", "gateways.parser_pool", "handlers.mailboxes", "handlers.decider"),
+    "project": ("gateways.log.subscriptions", "projections.catalogue"),
+    "provision": ("gateways.log.provision", "projections.migrate", "gateways.stores.postgres"),
+}
+
+
+def wait_for_servers(sign: Path, *words: str) -> None:
+    """Returns once the sign is there, with the settings that name the servers in the environment."""
+    for word in words:
+        for module in LOADED_EARLY[word]:
+            importlib.import_module(module)
+    while not sign.exists():
+        time.sleep(0.01)
+    servers = json.loads(sign.read_text())
+    os.environ |= {"POSTLEDGER_KAFKA": servers["kafka"], "POSTLEDGER_DATABASE_URL": servers["database_url"]}
