@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateways.command_line.failures import USAGE, Failed
+from gateways.command_line.log_words import add_log_words
 from gateways.command_line.output import Output, show_rows
 from gateways.command_line.words import add_words, greeting
 
@@ -447,6 +448,7 @@ def _listening() -> tuple[tuple[str, int], tuple[str, int]]:
 
 
 add_words(cli, installation=_installation, listening=_listening)
+add_log_words(cli, _installation)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from domain.mailbox_events import (
     MessageRejected,
     Sealed,
 )
-from projections.projection import Connection, Folded, Projection, columns
+from projections.projection import Connection, Folded, Projection, insert
 from schemas import topics
 
 #: Days a row is kept for those who resume; older tokens hear `reset`.
@@ -74,7 +74,19 @@ class Entry:
     envelope: Sealed | None
 
 
-ENTRY: Final = "partition, position, topic, owner, mailbox, message, type, at, summary, envelope"
+INSERTED: Final = {
+    "partition": "int",
+    "position": "bigint",
+    "topic": "text",
+    "owner": "text",
+    "mailbox": "text",
+    "message": "text",
+    "type": "text",
+    "at": "timestamptz",
+    "summary": "text",
+    "envelope": "text",
+}
+ENTRY: Final = ", ".join(INSERTED)
 Pool = asyncpg.Pool
 
 
@@ -110,11 +122,7 @@ async def _tell(connection: "Connection[Any]", events: list[Folded]) -> None:
         for e in entries
         if e.at >= until
     ]
-    await connection.execute(
-        f"insert into feed ({ENTRY}) select * from unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::text[], "  # noqa: S608 - a constant
-        "$6::text[], $7::text[], $8::timestamptz[], $9::text[], $10::text[])",
-        *columns(rows),
-    )
+    await insert(connection, "feed", INSERTED, rows)
     await _let_go(connection, entries[-1].topic, entries[-1].partition, until)
 
 

@@ -16,7 +16,7 @@ from domain.mailbox_events import (
     MessageReceived,
     Sealed,
 )
-from projections.projection import Connection, Folded, Projection, columns
+from projections.projection import Connection, Folded, Projection, columns, insert
 from schemas import topics
 
 DDL: Final = """
@@ -85,6 +85,27 @@ WHOLE: Final = (
     "message, mailbox, received_at, size, sha256, envelope, state, summary, content, content_blob, raw_partition, "
     "raw_offset, raw_blob, is_read"
 )
+INSERTED: Final = {
+    "message": "text",
+    "mailbox": "text",
+    "number": "int",
+    "received_at": "timestamptz",
+    "size": "bigint",
+    "sha256": "text",
+    "via": "text",
+    "envelope": "text",
+    "state": "text",
+    "summary": "text",
+    "content": "text",
+    "content_blob": "text",
+    "has_attachments": "bool",
+    "raw_partition": "int",
+    "raw_offset": "bigint",
+    "raw_blob": "text",
+    "partition": "int",
+    "position": "bigint",
+    "shown_at": "bigint",
+}
 Pool = asyncpg.Pool
 
 
@@ -113,14 +134,7 @@ async def _received(connection: "Connection[Any]", events: list[Folded]) -> None
         )
         for seen in events
     ]
-    await connection.execute(
-        "insert into messages (message, mailbox, number, received_at, size, sha256, via, envelope, state, summary, content, "
-        "content_blob, has_attachments, raw_partition, raw_offset, raw_blob, partition, position, shown_at) "
-        "select * from unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::bigint[], $6::text[], $7::text[], "
-        "$8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bool[], $14::int[], $15::bigint[], "
-        "$16::text[], $17::int[], $18::bigint[], $19::bigint[])",
-        *columns(rows),
-    )
+    await insert(connection, "messages", INSERTED, rows)
 
 
 async def _parsed(connection: "Connection[Any]", events: list[Folded]) -> None:

@@ -15,10 +15,14 @@ LOCK: Final = 7_302_941_118
 
 
 async def is_current(url: str) -> bool:
-    """Whether every migration has been run. Raises what asyncpg raises where the database can't be reached."""
+    """Whether every migration that we know has been run; a newer version may have run more, which only adds.
+
+    Raises what asyncpg raises where the database can't be reached.
+    """
     connection = await asyncpg.connect(url, timeout=5)
     try:
-        return bool(await connection.fetchval("select version_num from public.alembic_version") == HEAD)
+        version = await connection.fetchval("select version_num from public.alembic_version")
+        return version is not None and bool(version >= HEAD)
     except asyncpg.UndefinedTableError:
         return False
     finally:
@@ -42,6 +46,8 @@ async def migrate(url: str) -> None:
         command.upgrade(config, "head")
 
     engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1))
-    async with engine.begin() as connection:
-        await connection.run_sync(upgrade)
-    await engine.dispose()
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(upgrade)
+    finally:
+        await engine.dispose()

@@ -3,11 +3,14 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
 Connection = asyncpg.pool.PoolConnectionProxy
+
+#: Rows from which on COPY is worth more than it costs.
+COPIED: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,20 @@ class Projection:
     def statements(self) -> list[str]:
         """The DDL, one statement at a time."""
         return [statement for statement in self.ddl.split(";\n") if statement.strip()]
+
+
+async def insert(
+    connection: "Connection[Any]", table: str, columns_: Mapping[str, str], rows: list[tuple[Any, ...]]
+) -> None:
+    """Adds rows to a table whose columns are named with their types; many of them by COPY."""
+    if len(rows) >= COPIED:
+        await connection.copy_records_to_table(table, records=rows, columns=list(columns_))
+    elif rows:
+        arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(columns_.values(), 1))
+        await connection.execute(
+            f"insert into {table} ({', '.join(columns_)}) select * from unnest({arrays})",  # noqa: S608 - names of our own
+            *columns(rows),
+        )
 
 
 def columns(rows: list[tuple[Any, ...]]) -> list[list[Any]]:

@@ -26,7 +26,7 @@ from typing import Any, Final, Protocol
 import asyncpg
 
 from projections.checkpoint import MovedError, advance, of_partition
-from projections.projection import Folded, Projection
+from projections.projection import Projection
 from projections.reading import Reader, skips
 from schemas.envelope import Record
 from schemas.vocabulary import Vocabulary
@@ -83,7 +83,8 @@ class Projector:
     ) -> None:
         self.topic = topic
         self.projections = list(projections)
-        self.read = Reader(vocabulary, projections).read
+        self._reader = Reader(vocabulary, projections)
+        self.read = self._reader.read
         self._pool = pool
         self._pause_seconds = pause_seconds
         self.places: dict[int, Place] = {}
@@ -193,7 +194,7 @@ class Projector:
             self._seek(partition, expected)
             return
         end = records[-1].offset + 1
-        events = self._events(place, records)
+        events = self._reader.events(records, skipped=place.skipped)
         behind = {name: position for name, position in place.positions.items() if position < end}
         async with self._pool.acquire() as connection, connection.transaction():
             await advance(connection, self.topic, partition, behind, end)
@@ -202,10 +203,6 @@ class Projector:
                     position = behind[projection.name]
                     await projection.fold(connection, [seen for seen in events if seen.position >= position])
         place.positions |= dict.fromkeys(behind, end)
-
-    def _events(self, place: Place, records: list[Record]) -> list[Folded]:
-        applying = [record for record in records if not record.void and record.offset not in place.skipped]
-        return [seen for record in applying if (seen := self.read(record))]
 
     def _seek(self, partition: int, offset: int) -> None:
         if self.subscription is not None:

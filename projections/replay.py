@@ -27,7 +27,7 @@ from projections.compare import NAMED, Difference, compare, shape
 from projections.exchange import exchange
 from projections.projection import Connection, Folded, Projection
 from projections.projector import INAPPLICABLE
-from projections.reading import Reader, skips
+from projections.reading import Reader, UnreadableEvent, skips
 from schemas.envelope import Record
 from schemas.vocabulary import Vocabulary
 
@@ -84,7 +84,7 @@ class Rebuild:
         self.name = projection.name
         self._projection = projection
         self._schema = f"rebuild_{projection.name}"
-        self._read = Reader(vocabulary, [projection]).read
+        self._reader = Reader(vocabulary, [projection])
         self._log = log
         self._url = url
         self._positions: dict[int, int] = {}
@@ -230,16 +230,10 @@ class Rebuild:
         skipped = self._skipped.get(partition, set())
         if skips(records) - skipped:
             raise _SkipFound
-        events = []
-        for record in records:
-            if not record.void and record.offset not in skipped:
-                try:
-                    seen = self._read(record)
-                except INAPPLICABLE as error:
-                    raise _NotApplied(partition, record.offset) from error
-                if seen is not None:
-                    events.append(seen)
-        return events
+        try:
+            return self._reader.events(records, skipped=skipped)
+        except UnreadableEvent as error:
+            raise _NotApplied(partition, error.position) from error.__cause__
 
     async def _fold(self, connection: "Connection[Any]", partition: int, events: list[Folded], end: int) -> None:
         try:

@@ -4,10 +4,10 @@ Drift stops a process with one sentence, and so does a log that is not the one P
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -26,6 +26,10 @@ from schemas.vocabulary import encode
 #: Partitions of each topic on one node and in a cluster; never raised in place, because keys would move.
 SINGLE_NODE_PARTITIONS: Final = 1
 CLUSTER_PARTITIONS: Final = 12
+#: Looks, a tenth of a second apart, in which every broker has heard of a new topic.
+KNOWN_LOOKS: Final = 100
+
+Known = TypeVar("Known")
 
 
 class Misprovisioned(Exception):
@@ -65,11 +69,7 @@ async def provision(bootstrap: str, *, prefix: str = "", partitions: int | None 
 
 
 async def _assert_live(client: AIOKafkaAdminClient, topics: Sequence[Topic], *, prefix: str, single: bool) -> None:
-    resources = [ConfigResource(ConfigResourceType.TOPIC, prefix + topic.name) for topic in topics]
-    live: dict[str, dict[str, str]] = {}
-    for answer in await client.describe_configs(resources):
-        for _, _, _, name, entries in answer.resources:  # type: ignore[attr-defined] # as above
-            live[name] = {entry[0]: entry[1] for entry in entries}
+    live = await _until_known(lambda: _configurations(client, topics, prefix), len(topics))
     for topic in topics:
         for setting, meant in topic.settings(single_node=single).items():
             found = live.get(prefix + topic.name, {}).get(setting)
@@ -80,22 +80,51 @@ async def _assert_live(client: AIOKafkaAdminClient, topics: Sequence[Topic], *, 
                 )
 
 
+async def _configurations(
+    client: AIOKafkaAdminClient, topics: Sequence[Topic], prefix: str
+) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, prefix + topic.name) for topic in topics]
+    live: dict[str, dict[str, str]] = {}
+    for answer in await client.describe_configs(resources):
+        for code, _, _, name, entries in answer.resources:  # type: ignore[attr-defined] # as above
+            if not code:
+                live[name] = {entry[0]: entry[1] for entry in entries}
+    return live
+
+
+async def _layouts(client: AIOKafkaAdminClient, topics: Sequence[Topic], prefix: str) -> dict[str, list[Any]]:
+    found = await client.describe_topics([prefix + topic.name for topic in topics])
+    return {topic["topic"]: topic["partitions"] for topic in found if topic["partitions"]}
+
+
+async def _until_known(look: Callable[[], Awaitable[dict[str, Known]]], count: int) -> dict[str, Known]:
+    """A broker hears of a new topic a moment after it was made; what is missing for longer is missing."""
+    known: dict[str, Known] = {}
+    for _ in range(KNOWN_LOOKS):
+        known = await look()
+        if len(known) == count:
+            break
+        await asyncio.sleep(0.1)
+    return known
+
+
 async def _assert_laid_out(
     client: AIOKafkaAdminClient, topics: Sequence[Topic], *, prefix: str, partitions: int | None, replicas: int
 ) -> None:
     """Equal counts of partitions, so that a key lands on the same number everywhere; as many copies as promised."""
-    found = await client.describe_topics([prefix + topic.name for topic in topics])
-    meant = partitions or len(found[0]["partitions"])
-    for topic in found:
-        if len(topic["partitions"]) != meant:
+    found = await _until_known(lambda: _layouts(client, topics, prefix), len(topics))
+    meant = partitions or len(next(iter(found.values()), ()))
+    for topic in topics:
+        layout = found.get(prefix + topic.name, [])
+        if len(layout) != meant:
             raise Misprovisioned(
-                f"The topic {topic['topic']} has {len(topic['partitions'])} partitions and not {meant}: keys would lie on "
-                f"other numbers than their decisions. Counts of partitions are never changed in place."
+                f"The topic {prefix + topic.name} has {len(layout)} partitions and not {meant}: keys would lie on other "
+                f"numbers than their decisions. Counts of partitions are never changed in place."
             )
-        if any(len(partition["replicas"]) < replicas for partition in topic["partitions"]):
+        if any(len(partition["replicas"]) < replicas for partition in layout):
             raise Misprovisioned(
-                f"The topic {topic['topic']} has partitions with fewer than {replicas} replicas, but an acknowledgement is "
-                f"promised to mean more. Reassign them: kafka-reassign-partitions.sh"
+                f"The topic {prefix + topic.name} has partitions with fewer than {replicas} replicas, but an "
+                f"acknowledgement is promised to mean more. Reassign them: kafka-reassign-partitions.sh"
             )
 
 

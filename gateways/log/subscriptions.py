@@ -87,7 +87,8 @@ class Subscriptions:
         self._session_timeout_ms = session_timeout_ms
         self.broker = KafkaBroker(
             client_settings(bootstrap)["bootstrap_servers"],
-            request_timeout_ms=5000,
+            # More than a session: a member that joins waits until the group has given up on one that died.
+            request_timeout_ms=self._session_timeout_ms + 1000,
             metadata_max_age_ms=5000,
             retry_backoff_ms=100,
             apply_types=False,

@@ -1,0 +1,94 @@
+"""`replay` and `skip-event` as an operator types them."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from gateways.command_line.failures import Failed
+from gateways.command_line.installation import Installation
+from gateways.command_line.log_words import add_log_words
+from gateways.local_servers import Servers
+from tests.support.mail_history import TOPIC, MailLog, lives, mail_log, projecting
+from tests.support.waiting import folded
+
+
+class Terminal:
+    """Types words at the command line of one installation."""
+
+    def __init__(self, servers: Servers, database: str, prefix: str) -> None:
+        self._place = servers, database, prefix
+        self._cli = typer.Typer()
+        add_log_words(self._cli, lambda: Installation(servers.kafka, database, prefix))
+
+    def types(self, *words: str) -> Result:
+        return CliRunner().invoke(self._cli, list(words))
+
+    def does(self, work: Callable[[MailLog], Coroutine[Any, Any, Any]]) -> Any:
+        async def run() -> Any:
+            async with mail_log(*self._place) as mail:
+                return await work(mail)
+
+        return asyncio.run(run())
+
+
+@pytest.fixture
+def terminal(servers: Servers, database: str, topic_prefix: str) -> Terminal:
+    typed = Terminal(servers, database, topic_prefix)
+
+    async def history(mail: MailLog) -> None:
+        await mail.append(list(lives(10)))
+        async with projecting(mail):
+            await folded(mail)
+
+    typed.does(history)
+    return typed
+
+
+def test_replay_says_what_differed_by_its_exit_status(terminal: Terminal) -> None:
+    assert terminal.types("replay", "--all", "--dry-run").exit_code == 0
+
+    async def plant(mail: MailLog) -> None:
+        await mail.pool.execute("update messages set number = 99 where message = 'msg_2a'")
+
+    terminal.does(plant)
+    dry = terminal.types("replay", "messages", "feed", "--dry-run")
+    assert (dry.exit_code, 'messages message="msg_2a": number is 99, by the log 1' in dry.stdout) == (1, True)
+    assert terminal.types("replay", "messages", "--yes").exit_code == 1
+    assert terminal.types("replay", "messages", "--yes").exit_code == 0
+
+
+def test_replay_asks_before_it_replaces_tables(terminal: Terminal) -> None:
+    async def table(mail: MailLog) -> Any:
+        return await mail.pool.fetchval("select 'read.messages'::regclass::oid")
+
+    before = terminal.does(table)
+    refused = terminal.types("replay", "messages")
+    assert refused.exit_code != 0
+    assert terminal.does(table) == before
+
+
+@pytest.mark.parametrize("words", [("replay",), ("replay", "nothing"), ("replay", "messages", "--all")])
+def test_replay_wants_names_it_knows(terminal: Terminal, words: tuple[str, ...]) -> None:
+    result = terminal.types(*words)
+    assert isinstance(result.exception, Failed)
+    assert "mailboxes, messages, timers, feed, accounts" in str(result.exception)
+
+
+def test_skip_event_is_kept_in_the_log_with_its_reason(terminal: Terminal) -> None:
+    said = terminal.types("skip-event", TOPIC, "0", "3", "--reason", "it must not be seen")
+    assert said.exit_code == 0, said.exception
+
+    async def last(mail: MailLog) -> Any:
+        records = [record async for batch in mail.log.read_on(TOPIC, 0, 0) for record in batch]
+        return records[-1]
+
+    record = terminal.does(last)
+    assert dict(record.headers)["ce_type"] == b"log.event-skipped.v1"
+    assert not record.void
+    assert json.loads(record.value) == {"position": 3, "reason": "it must not be seen"}
+    assert f"{TOPIC}/0/{record.offset}" in said.stdout
