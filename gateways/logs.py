@@ -33,5 +33,6 @@ def set_up_logs(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("aiokafka", "faststream", "asyncio", "uvicorn.access"):
+    # uvicorn and websockets log paths at these levels, and a path holds an address or, before it is taken out, a token.
+    for noisy in ("aiokafka", "faststream", "asyncio", "uvicorn", "uvicorn.error", "uvicorn.access", "websockets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -151,11 +151,14 @@ async def test_a_message_whose_key_is_gone_is_told_without_what_it_said(house: S
 
 async def test_a_summary_is_opened_once_for_all_who_watch(house: StreamsHouse) -> None:
     box = await house.mailbox()
+    begin = house.position(box)
     async with house.serving() as serving, asyncio.TaskGroup() as group:
         readers = [group.create_task(_first_of(serving.url + box.path, box.bearer)) for _ in range(20)]
         await until(lambda: len(serving.live.streams) == 20)
         message = await house.receive(box)
         assert {await reader for reader in readers} == {message}
+        for _ in range(3):
+            assert await _first_of(f"{serving.url}{box.path}?after={begin}", box.bearer) == message
         assert serving.live.frames.opened == 1
 
 
@@ -238,6 +241,8 @@ async def test_a_mailbox_whose_time_has_passed_ends_even_where_nothing_says_so(h
         event = await reader.next(seconds=10)
         assert event is not None
         assert event.type == "inbox.expired"
+        with pytest.raises(TimeoutError):
+            await extended.next(seconds=1.2)
         message = await house.receive(kept)
         assert await ids(extended, 1) == [message]
 
