@@ -76,15 +76,14 @@ class Child:
             if not received:
                 return
             buffer += received
-            at = 0
-            while len(buffer) - at >= header.size and not self._exhausted:
-                length, full = header.unpack_from(buffer, at)
-                end = at + header.size + length
+            while len(buffer) >= header.size and not self._exhausted:
+                length, full = header.unpack_from(buffer)
+                end = header.size + length
                 if len(buffer) < end:
                     break
-                self._answer(bytes(memoryview(buffer)[at + header.size : end]), full=bool(full))
-                at = end
-            del buffer[:at]
+                raw = bytes(memoryview(buffer)[header.size : end])
+                del buffer[:end]  # before the mail is read, so that a large one is not in memory twice
+                self._answer(raw, full=bool(full))
         self._flush()
 
     def _answer(self, raw: bytes, *, full: bool) -> None:

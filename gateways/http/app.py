@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
-from gateways.http import documents, mailboxes, messages, refusals, system
+from gateways.http import documents, mailboxes, message_lists, messages, refusals, system
 from gateways.http.edge import Edge, Streams
 from gateways.http.measures import Measures, ProjectionPositions
 from gateways.http.services import Services
@@ -29,15 +29,16 @@ def create_app(services: Services, *, routers: Sequence[APIRouter] = (), streams
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=system.BODY_BYTES,
     )
-    refusals.install(app)
-    for router in (messages.routes(services), mailboxes.routes(services), *routers, system.routes(services)):
+    ours = (messages.routes(services), mailboxes.routes(services), system.routes(services))
+    everything = (*ours, *routers, documents.routes(services, app))
+    for router in everything:
         app.include_router(router)
+    refusals.install(app, [route for router in everything for route in router.routes])
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI's documentation extends it
-    app.include_router(documents.routes(services, app))
     services.metrics.register(ProjectionPositions(services))
-    return Edge(app, Measures(services.metrics), streams)
+    shortcuts = [message_lists.shortcut(services)]
+    return Edge(app, Measures(services.metrics), refusals.problem_of, streams=streams, shortcuts=shortcuts)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

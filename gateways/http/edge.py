@@ -9,12 +9,16 @@ query, since addresses and tokens stand there.
 import asyncio
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final, Protocol
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateways.http import problems
 from gateways.http.measures import UNMATCHED, Measures
 from gateways.http.problems import Problem
 from gateways.http.rate_headers import rate_headers
@@ -23,6 +27,8 @@ from schemas.ids import new_id
 log = logging.getLogger(__name__)
 
 BODY_SECONDS: Final = 60.0
+#: Bytes of a request's body.
+BODY_BYTES: Final = 1_048_576
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 #: Methods that are counted by name; what else a client may invent is one.
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -44,13 +50,35 @@ class Streams(Protocol):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
-class Edge:
-    """Stands before the application and the streams."""
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """A GET that is asked so often that it goes past the framework, which knows the same route by `path`.
 
-    def __init__(self, app: ASGIApp, measures: Measures, streams: Sequence[Streams]) -> None:
+    `pattern` finds the path's parameters by name; what it doesn't match goes the long way.
+    """
+
+    path: str
+    pattern: re.Pattern[str]
+    handler: Callable[[Request], Awaitable[Response]]
+
+
+class Edge:
+    """Stands before the application, the shortcuts and the streams. `translate` says what an exception is to the caller."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        measures: Measures,
+        translate: Callable[[Exception], Problem | None],
+        *,
+        streams: Sequence[Streams] = (),
+        shortcuts: Sequence[Shortcut] = (),
+    ) -> None:
         self._app = app
         self._measures = measures
+        self._translate = translate
         self._streams = tuple(streams)
+        self._shortcuts = tuple(shortcuts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -72,19 +100,36 @@ class Edge:
         request_id = said.decode() if said and REQUEST_ID.fullmatch(said) else new_id("req")
         scope["request_id"] = request_id
         answer = Answer(scope, send)
-        if headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers:
+        length = headers.get(b"content-length", b"0")
+        if length != b"0" or b"transfer-encoding" in headers:
             answer.body = receive = Body(receive)
         try:
-            await self._app(scope, receive, answer)
+            if int(length) > BODY_BYTES:
+                raise too_large()
+            await self._dispatch(scope, receive, answer)
         except Exception as error:
-            if not isinstance(error, Problem):
+            problem = self._translate(error)
+            if problem is None:
                 log.exception("a request failed by a fault of ours", extra={"request_id": request_id})
+                problem = problems.fault_of_ours()
+            if answer.whole:
+                return  # the framework has told the caller already
             if answer.status:
                 raise
-            problem = error if isinstance(error, Problem) else Problem("internal_error", "A fault of ours.")
             await problem.response(instance_of(scope), request_id)(scope, receive, answer)
         finally:
             self._note(scope, answer.status, perf_counter() - began)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "GET":
+            for shortcut in self._shortcuts:
+                found = shortcut.pattern.fullmatch(scope["path"])
+                if found is not None:
+                    scope["path_params"], scope["route"] = found.groupdict(), shortcut
+                    response = await shortcut.handler(Request(scope, receive))
+                    await response(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in METHODS else "other"
@@ -98,12 +143,13 @@ class Edge:
 class Answer:
     """`send`, with the headers every answer has."""
 
-    __slots__ = ("_scope", "_send", "body", "status")
+    __slots__ = ("_scope", "_send", "body", "status", "whole")
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
         self._send = send
         self.status = 0
+        self.whole = False
         self.body: Body | None = None
 
     async def __call__(self, message: Message) -> None:
@@ -118,17 +164,20 @@ class Answer:
                 headers += [(name.lower().encode(), text.encode()) for name, text in rate_headers(rate).items()]
             if self.body is not None and not self.body.whole:
                 headers.append((b"connection", b"close"))
+        elif not message.get("more_body", False):
+            self.whole = True
         await self._send(message)
 
 
 class Body:
-    """`receive` of a request with a body, which has to arrive in time. Raises a Problem (408)."""
+    """`receive` of a request with a body, which has to arrive in time and whole. Raises a Problem (408, 413)."""
 
-    __slots__ = ("_deadline", "_receive", "whole")
+    __slots__ = ("_deadline", "_left", "_receive", "whole")
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._deadline = asyncio.get_running_loop().time() + BODY_SECONDS
+        self._left = BODY_BYTES
         self.whole = False
 
     async def __call__(self) -> Message:
@@ -139,8 +188,15 @@ class Body:
                 message = await self._receive()
         except TimeoutError as error:
             raise Problem("request_timeout", f"The body did not arrive within {BODY_SECONDS:.0f} s.") from error
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise too_large()
         self.whole = not message.get("more_body", False)
         return message
+
+
+def too_large() -> Problem:
+    return Problem("too_large", f"A request's body may have {BODY_BYTES} bytes.")
 
 
 def instance_of(scope: Scope) -> str:

@@ -162,6 +162,8 @@ class Fanout:
                 await self._open(told)
                 for one in told:
                     self._offer(one)
+                # Fewer at once than may wait for a client: whoever reads has them written out before the next.
+                await asyncio.sleep(0)
         except Exception:
             log.exception("streams end, to be resumed", extra={"partition": partition})
             self._give_up(partition)

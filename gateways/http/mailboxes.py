@@ -28,17 +28,14 @@ PREFIX: Final = "/api/v1/mailboxes"
 NO_STORE: Final = {"Cache-Control": "no-store"}
 ASKED_IN_VAIN: Final = ("unavailable", "rate_limited")
 OF_MAILBOX: Final = ("credentials_invalid", "foreign_origin", "not_found", "mailbox_ended", *ASKED_IN_VAIN)
+TTL: Final = operations.number_parameter(
+    "ttl_minutes", "How long it lives; the plan's default where missing, and capped by the plan.", least=1, example=30
+)
 
 
 def routes(services: Services) -> APIRouter:
     router = APIRouter(tags=["mailboxes"])
     inboxes = Inboxes(services)
-    ttl = operations.number_parameter(
-        "ttl_minutes",
-        "How long it lives; the plan's default where missing, and capped by the plan.",
-        least=1,
-        example=30,
-    )
     declare(
         router,
         "POST",
@@ -57,7 +54,7 @@ def routes(services: Services) -> APIRouter:
             *ASKED_IN_VAIN,
         ),
         parameters=(
-            ttl,
+            TTL,
             operations.parameter(
                 "Idempotency-Key", "header", "Repeats answer as the first did; needs an API key.", TEXT, "order-4711"
             ),
@@ -75,6 +72,12 @@ def routes(services: Services) -> APIRouter:
         refusals=("invalid_request", *(code for code in OF_MAILBOX if code != "not_found")),
         parameters=(AFTER_PARAMETER,),
     )
+    _declare_one(router, inboxes)
+    return router
+
+
+def _declare_one(router: APIRouter, inboxes: "Inboxes") -> None:
+    """What can be done with one inbox."""
     declare(
         router,
         "GET",
@@ -106,9 +109,8 @@ def routes(services: Services) -> APIRouter:
         summary="Let an inbox live longer",
         answers={200: {"model": Extended, "description": "When it ends now; never earlier than before."}},
         refusals=("invalid_request", "outcome_unknown", *OF_MAILBOX),
-        parameters=(ADDRESS_PARAMETER, ttl | {"required": True, "description": "How long it lives from now on."}),
+        parameters=(ADDRESS_PARAMETER, TTL | {"required": True, "description": "How long it lives from now on."}),
     )
-    return router
 
 
 class Inboxes:

@@ -5,6 +5,7 @@ page is the one that was sent last. A list is consistent with its position: a st
 message once.
 """
 
+import re
 from hashlib import blake2b
 from typing import Final
 
@@ -14,6 +15,7 @@ from starlette.responses import Response
 
 from gateways.http import parameters, problems
 from gateways.http.conditional import not_modified
+from gateways.http.edge import Shortcut
 from gateways.http.pages import Line, Page
 from gateways.http.parameters import timestamp
 from gateways.http.positions import LOG_POSITION, after_position, position_text
@@ -27,6 +29,14 @@ from schemas.topics import MAILBOX_EVENTS
 DEFAULT_LIMIT: Final = 50
 #: A larger limit is capped silently.
 LARGEST_LIMIT: Final = 1000
+
+
+PATH: Final = "/api/v1/mailboxes/{address}/messages"
+PATTERN: Final = re.compile("/api/v1/mailboxes/(?P<address>[^/]+)/messages")
+
+
+def shortcut(services: Services) -> Shortcut:
+    return Shortcut(PATH, PATTERN, MessageLists(services).newest)
 
 
 class MessageLists:

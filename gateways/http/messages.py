@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from domain import mail
 from domain.mailbox_commands import DeleteMessage, ReadMessage
-from gateways.http import operations, problems
+from gateways.http import message_lists, operations, problems
 from gateways.http.asking import ask
 from gateways.http.conditional import not_modified
 from gateways.http.downloads import download
@@ -47,26 +47,28 @@ UNPARSED: Final[dict[str, Any]] = {
     "headers": {},
     "attachments": [],
 }
+BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+PARTIAL: Final = {"description": "The range that was asked for."}
+SAME: Final = {"description": "What `If-None-Match` names is still the same."}
+REFUSALS: Final = ("invalid_request", *OF_MAILBOX)
+ONE_PARAMETERS: Final = (ADDRESS_PARAMETER, MESSAGE_PARAMETER)
+INDEX_PARAMETER: Final = operations.parameter(
+    "index", "path", "The attachment's `index`.", {"type": "integer", "minimum": 0}, 0
+)
 
 
 def routes(services: Services) -> APIRouter:
     router = APIRouter(tags=["messages"])
     found = Messages(services)
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    partial = {"description": "The range that was asked for."}
-    same = {"description": "What `If-None-Match` names is still the same."}
-    refusals = ("invalid_request", *OF_MAILBOX)
-    one = (ADDRESS_PARAMETER, MESSAGE_PARAMETER)
-    index = operations.parameter("index", "path", "The attachment's `index`.", {"type": "integer", "minimum": 0}, 0)
     declare(
         router,
         "GET",
-        PREFIX + "/{address}/messages",
+        message_lists.PATH,
         MessageLists(services).newest,
         name="listMessages",
         summary="List an inbox's messages",
-        answers={200: {"model": list[ListedMessage], "description": "Newest first."}, 304: same},
-        refusals=refusals,
+        answers={200: {"model": list[ListedMessage], "description": "Newest first."}, 304: SAME},
+        refusals=REFUSALS,
         parameters=(
             ADDRESS_PARAMETER,
             operations.number_parameter("limit", "At most 1,000; more is capped.", least=1, example=50),
@@ -82,8 +84,8 @@ def routes(services: Services) -> APIRouter:
         name="getMessage",
         summary="Read a message",
         answers={200: {"model": Message, "description": "The whole message; it counts as read now."}},
-        refusals=refusals,
-        parameters=(*one, AFTER_PARAMETER),
+        refusals=REFUSALS,
+        parameters=(*ONE_PARAMETERS, AFTER_PARAMETER),
     )
     declare(
         router,
@@ -94,8 +96,14 @@ def routes(services: Services) -> APIRouter:
         summary="Delete a message",
         answers={204: {"description": "It is gone."}},
         refusals=("outcome_unknown", *OF_MAILBOX),
-        parameters=one,
+        parameters=ONE_PARAMETERS,
     )
+    _declare_downloads(router, found)
+    return router
+
+
+def _declare_downloads(router: APIRouter, found: "Messages") -> None:
+    """What of a message is handed out as files."""
     declare(
         router,
         "GET",
@@ -104,12 +112,12 @@ def routes(services: Services) -> APIRouter:
         name="getRawMessage",
         summary="Download a message as it came",
         answers={
-            200: {"description": "The mail (RFC 5322).", "content": {"message/rfc822": binary}},
-            206: partial,
-            304: same,
+            200: {"description": "The mail (RFC 5322).", "content": {"message/rfc822": BINARY}},
+            206: PARTIAL,
+            304: SAME,
         },
-        refusals=("range_not_satisfiable", *refusals),
-        parameters=one,
+        refusals=("range_not_satisfiable", *REFUSALS),
+        parameters=ONE_PARAMETERS,
     )
     declare(
         router,
@@ -119,14 +127,13 @@ def routes(services: Services) -> APIRouter:
         name="getAttachment",
         summary="Download an attachment",
         answers={
-            200: {"description": "Its decoded bytes.", "content": {"application/octet-stream": binary}},
-            206: partial,
-            304: same,
+            200: {"description": "Its decoded bytes.", "content": {"application/octet-stream": BINARY}},
+            206: PARTIAL,
+            304: SAME,
         },
-        refusals=("range_not_satisfiable", *refusals),
-        parameters=(*one, index),
+        refusals=("range_not_satisfiable", *REFUSALS),
+        parameters=(*ONE_PARAMETERS, INDEX_PARAMETER),
     )
-    return router
 
 
 class Messages:

@@ -46,7 +46,7 @@ AFTER_PARAMETER: Final = parameter(
     "header",
     "An `X-Log-Position` that the answer has to have seen; waits up to two seconds for it.",
     TEXT,
-    "mailbox.events-0:42",
+    "mailbox.events-0:1",
 )
 BEARER: Final[list[dict[str, list[str]]]] = [{"apiKey": []}, {"sessionToken": []}]
 

@@ -142,6 +142,10 @@ def invalid(pointer: str, message: str) -> Problem:
     return Problem("invalid_request", message, errors=(Fault(pointer, message),))
 
 
+def fault_of_ours() -> Problem:
+    return Problem("internal_error", "A fault of ours kept this from being answered.")
+
+
 def unavailable(detail: str = "We can't answer this now, and nothing was changed; try again shortly.") -> Problem:
     return Problem("unavailable", detail, {"Retry-After": str(RETRY_SECONDS)})
 

@@ -1,14 +1,17 @@
 """What went wrong below the HTTP surface, as the problem its caller is told."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
 from gateways.http import problems
 from gateways.http.edge import instance_of
@@ -21,33 +24,51 @@ from gateways.stores.mail_store import Erased
 from gateways.stores.postgres import UNREACHABLE
 from gateways.stores.sealing import Unsealable
 
-Translate = Callable[[Any], Problem]
+
+def problem_of(error: Exception) -> Problem | None:
+    """What the caller is told of this; None where it is our own fault (500)."""
+    for kind in type(error).__mro__:
+        if kind in MEANINGS:
+            return MEANINGS[kind](error)
+    return None
 
 
-def install(app: FastAPI) -> None:
-    """Has every exception that means something to the caller answered as a problem; the rest is our own fault (500)."""
-    translations: dict[type[Exception], Translate] = {
-        Problem: lambda problem: problem,
-        HTTPException: lambda error: problems.of_status(error.status_code, error.headers),
-        RequestValidationError: _validation,
-        NotPromised: lambda _: problems.unavailable(),
-        OutcomeUnknown: lambda _: problems.outcome_unknown(),
-        Unsettled: lambda _: problems.outcome_unknown(),
-        **dict.fromkeys((Erased, BlobMissing, Unsealable), lambda _: Problem("gone", "This mail has been erased.")),
-        **dict.fromkeys((RawMailUnavailable, KafkaError, *UNREACHABLE), lambda _: problems.unavailable()),
-    }
-    for kind, translate in translations.items():
-        app.add_exception_handler(kind, _handler(translate))
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Has the framework answer with problems too. `routes` are all there are: a 405 names the methods of a path by them."""
 
-
-def _handler(translate: Translate) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def answer(request: Request, error: Exception) -> Response:
-        return translate(error).response(instance_of(request.scope), request.scope["request_id"])
+        problem = problem_of(error) or problems.fault_of_ours()
+        if problem.status == 405:
+            problem = replace(problem, headers={"Allow": ", ".join(_methods(routes, request.scope["path"]))})
+        return problem.response(instance_of(request.scope), request.scope["request_id"])
 
-    return answer
+    for kind in (Exception, *MEANINGS):
+        app.add_exception_handler(kind, answer)
+
+
+def _methods(routes: Sequence[BaseRoute], path: str) -> list[str]:
+    """Of all routes of a path (RFC 9110 10.2.1); the framework names those of the first only."""
+    found = [route for route in routes if isinstance(route, Route | APIRoute) and route.path_regex.fullmatch(path)]
+    return sorted({method for route in found for method in route.methods or ()})
 
 
 def _validation(error: RequestValidationError) -> Problem:
     faults = [Fault("/" + "/".join(str(part) for part in found["loc"]), f"{found['msg']}.") for found in error.errors()]
     detail = "Parts of the request are not valid." if len(faults) != 1 else faults[0].message
     return Problem("invalid_request", detail, errors=faults)
+
+
+def _erased(_: Exception) -> Problem:
+    return Problem("gone", "This mail has been erased.")
+
+
+MEANINGS: Final[Mapping[type, Callable[[Any], Problem]]] = {
+    Problem: lambda problem: problem,
+    HTTPException: lambda error: problems.of_status(error.status_code, error.headers),
+    RequestValidationError: _validation,
+    NotPromised: lambda _: problems.unavailable(),
+    OutcomeUnknown: lambda _: problems.outcome_unknown(),
+    Unsettled: lambda _: problems.outcome_unknown(),
+    **dict.fromkeys((Erased, BlobMissing, Unsealable), _erased),
+    **dict.fromkeys((RawMailUnavailable, KafkaError, *UNREACHABLE), lambda _: problems.unavailable()),
+}

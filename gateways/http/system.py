@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from domain.plans import BUILT_IN, LONGEST_LIFETIME_MINUTES
 from gateways.http import message_lists, problems
-from gateways.http.edge import BODY_SECONDS
+from gateways.http.edge import BODY_BYTES, BODY_SECONDS
 from gateways.http.operations import TEXT, declare, json_response, parameter
 from gateways.http.readiness import Readiness
 from gateways.http.services import Services
@@ -18,8 +18,6 @@ from gateways.http.serving import HEAD_BYTES, HEAD_SECONDS, WEBSOCKET_BYTES
 from gateways.stores.rates import Limit
 from projections import accounts
 
-#: Bytes of a request's body, unless its route says otherwise.
-BODY_BYTES: Final = 1_048_576
 LONGEST_WAIT_SECONDS: Final = 120.0
 WAIT: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s)?")
 

@@ -92,7 +92,9 @@ class IncomingMail:
     def _keep(self, text: bytes) -> None:
         if not text:
             return
-        text = canonical(text).replace(b"\r\n.", b"\r\n")
+        text = canonical(text)
+        if b"." in text:  # an attachment has none, and looking for one byte is free
+            text = text.replace(b"\r\n.", b"\r\n")
         if self._at_start:
             self._at_start = False
             text = text[2:]

@@ -7,8 +7,8 @@ takes permits in small leases, in the background and ahead of need, and gives th
 - no permit is given out twice, so leases never add up to more than the limit;
 - before its first lease of a window, a process lets a fortieth of the limit pass on credit. Credit is paid back out of
   the next lease, and is over the limit only where no lease follows: a fortieth (2.5 %) for each further process;
-- a lease is no larger than what the process used in this window, and a twentieth of the limit at most: what it takes and then
-  does not use is lost to the others until the window ends, 5 % at the worst.
+- a lease is no larger than half of what the process used in this window, and a twentieth of the limit at most: what it takes
+  and then does not use is lost to the others until the window ends, 5 % at the worst.
 So a caller who asks seldom costs nothing at all, and one at the limit twenty leases a window.
 
 Where Postgres does not answer, `spend` raises, and `admit` lets each process give out the whole limit by itself: what
@@ -119,7 +119,7 @@ class Rates:
             if lease.permits > 0:
                 lease.permits -= 1
                 lease.used += 1
-                if lease.permits <= limit.largest_lease // 2 and not lease.full:
+                if lease.permits == 0 and not lease.full:
                     self._renew(bucket, limit, lease)
                 return Standing(limit, lease.left + lease.permits, lease.until - now, refused=False)
             if lease.full:
@@ -156,12 +156,13 @@ class Rates:
 
     async def _lengthen(self, bucket: str, limit: Limit, lease: Lease) -> None:
         owed = lease.owed
-        wanted = owed + min(limit.largest_lease, max(1, lease.used))
+        wanted = owed + min(limit.largest_lease, max(1, lease.used // 2))
         try:
             granted, lease.left, resets_in = await self._take(bucket, limit, wanted)
         except UNREACHABLE as error:
             log.warning("a rate is counted in this process alone", extra={"cause": repr(error)})
-            granted, lease.left, resets_in = wanted + limit.most - lease.used, 0, float(limit.seconds)
+            granted, lease.left, resets_in = owed + limit.most - lease.used, 0, float(limit.seconds)
+            wanted = granted + 1  # that is all there is until the window ends
         finally:
             lease.taking = None
         until = asyncio.get_running_loop().time() + resets_in
