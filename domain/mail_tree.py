@@ -11,7 +11,7 @@ from email.feedparser import FeedParser
 from email.message import Message
 from functools import cached_property
 
-from domain import charsets, transfer_encodings
+from domain import charsets, mail_long_runs, transfer_encodings
 from domain.mail_header_block import readable
 from domain.mail_parameters import Structured, media_type, structured
 
@@ -42,6 +42,7 @@ class Part(Message):
         self.depth = 0
         self.count_of_parts = [1]
         self.charset_around: str | None = None
+        self.runs: list[bytes] = []
 
     # What the standard library's parser tells and asks while it reads.
 
@@ -59,6 +60,7 @@ class Part(Message):
     def attach(self, part: "Part") -> None:  # type: ignore[override]  # the parser attaches nothing but its own parts
         """Called for every child, before it is read."""
         part.depth, part.count_of_parts, part.charset_around = self.depth + 1, self.count_of_parts, self.charset
+        part.runs = self.runs
         self.count_of_parts[0] += 1
         if part.depth > MAX_DEPTH:
             raise Unparsable("depth")
@@ -135,19 +137,23 @@ class Part(Message):
         """The decoded bytes of a leaf."""
         if not isinstance(self._payload, str):
             return b""
-        return transfer_encodings.decode(charsets.raw_bytes(self._payload), self.encoding)
+        body = mail_long_runs.put_back(charsets.raw_bytes(self._payload), self.runs)
+        return transfer_encodings.decode(body, self.encoding)
 
 
 def read_tree(raw: bytes) -> Part:
     """The tree of a mail given as bytes. Raises `Unparsable` beyond a bound, and nothing else."""
-    parser = FeedParser(Part)
     raw, header_length = readable(raw)
     if header_length > MAX_HEADER_BYTES:
         raise Unparsable("headers")
-    text = raw.decode("ascii", "surrogateescape")
+    short, runs = mail_long_runs.cut_out(raw)
+    parser = FeedParser(Part)
+    text = short.decode("ascii", "surrogateescape")
     try:
         for at in range(0, len(text), _BLOCK):
             parser.feed(text[at : at + _BLOCK])
-        return parser.close()
+        root = parser.close()
     except (AssertionError, ValueError, IndexError, AttributeError, TypeError, RecursionError) as error:
         raise Unparsable("malformed") from error
+    root.runs += runs  # one list, shared by all its parts
+    return root

@@ -69,24 +69,30 @@ class Child:
     def serve(self) -> None:
         """Until end of file, or until memory ran out."""
         buffer = bytearray()
-        header = self._frames.REQUEST
         while not self._exhausted:
             self._flush()
             received = self._parent.recv(BLOCK)
             if not received:
                 return
             buffer += received
-            while len(buffer) >= header.size and not self._exhausted:
-                length, full = header.unpack_from(buffer)
-                end = header.size + length
-                if len(buffer) < end:
-                    break
-                raw = bytes(memoryview(buffer)[header.size : end])
-                del buffer[:end]  # before the mail is read, so that a large one is not in memory twice
-                self._answer(raw, full=bool(full))
+            while not self._exhausted and (mail := self._taken(buffer)):
+                self._answer(*mail)
         self._flush()
 
-    def _answer(self, raw: bytes, *, full: bool) -> None:
+    def _taken(self, buffer: bytearray) -> tuple[bytes, bool] | None:
+        """The next mail and whether it is read in full, taken out of the buffer: a large one is in memory once."""
+        header = self._frames.REQUEST
+        if len(buffer) < header.size:
+            return None
+        length, full = header.unpack_from(buffer)
+        end = header.size + length
+        if len(buffer) < end:
+            return None
+        raw = bytes(memoryview(buffer)[header.size : end])
+        del buffer[:end]
+        return raw, bool(full)
+
+    def _answer(self, raw: bytes, full: bool) -> None:
         frames, head, content = self._frames, b"", b""
         try:
             self._start_clock(full=full)

@@ -6,6 +6,7 @@ deep in one call of C): it is killed, and the mail it held counts as out of time
 """
 
 import asyncio
+import os
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
@@ -20,6 +21,8 @@ import orjson
 from gateways import parser_child, parser_frames
 
 START_SECONDS = 30.0
+#: After a large mail glibc would keep its memory for the next one (mallopt(3)); with a fixed threshold it is given back.
+_GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "262144"}
 _ROOT = Path(__file__).resolve().parent.parent
 _LIBRARIES = Path(orjson.__file__).resolve().parent.parent
 
@@ -94,7 +97,7 @@ class ParserProcess(asyncio.Protocol):
             with theirs:
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable, "-I", "-S", parser_child.__file__, *arguments,
-                    stdin=theirs.fileno(), stdout=DEVNULL, stderr=DEVNULL,
+                    stdin=theirs.fileno(), stdout=DEVNULL, stderr=DEVNULL, env={**os.environ, **_GIVES_BACK},
                 )  # fmt: skip
             await self._loop.create_unix_connection(lambda: self, sock=ours)
             async with asyncio.timeout(START_SECONDS):

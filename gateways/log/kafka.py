@@ -57,9 +57,15 @@ async def throw_away(producer: AIOKafkaProducer) -> None:
     Reaches into aiokafka 0.14, which has no public way to give up on a batch that it retries for ever.
     """
     producer._closed = True  # noqa: SLF001 - as stop() does first
-    producer._message_accumulator.fail_all(KafkaConnectionError("producer thrown away"))  # noqa: SLF001 - see above
+    waiting = producer._message_accumulator  # noqa: SLF001 - see above
+    # A batch that waits for its next try is in neither of the places where its own callback looks for it.
+    again = [batch for batches in waiting._batches.values() for batch in batches if batch.retry_count]  # noqa: SLF001 - see above
+    waiting._pending_batches.update(again)  # noqa: SLF001 - see above
+    waiting.fail_all(KafkaConnectionError("producer thrown away"))
     sender = producer._sender.sender_task  # noqa: SLF001 - see above
     if sender is not None:
+        # Without transactions its own callback fails where the sender ends with an error.
+        sender.remove_done_callback(producer._sender._fail_all)  # noqa: SLF001 - see above
         sender.cancel()
     with contextlib.suppress(Exception):
         async with asyncio.timeout(1):

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 BUSY_SECONDS: Final = 0.008
 GATHER_SECONDS: Final = 0.005
 
+#: Seconds that consumers get to end what they do and to leave their groups.
+STOP_SECONDS: Final = 10.0
+
 Partition = tuple[str, int]
 
 
@@ -137,7 +140,12 @@ class Subscriptions:
         await self.broker.start()
 
     async def stop(self) -> None:
-        await self.broker.stop()
+        """Leaves the groups; a member whose coordinator does not answer is let go of, and its group finds out by itself."""
+        stopping = asyncio.create_task(self.broker.stop())
+        await asyncio.wait([stopping], timeout=STOP_SECONDS)
+        if not stopping.done():
+            log.warning("a consumer did not leave its group in time")
+            stopping.cancel()
 
 
 class _Pace:

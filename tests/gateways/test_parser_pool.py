@@ -17,7 +17,7 @@ from gateways.parser_pool import ParserPool
 from gateways.parser_process import ParserUnavailableError
 
 SMALL = b"From: Ada <ada@example.org>\r\nSubject: mail %d\r\nMessage-ID: <%d@example.org>\r\n\r\nHello\r\n"
-SLOW = b"Message-ID: <slow@example.org>\r\n\r\n" + b"a\n" * 3_000_000
+SLOW = b"Message-ID: <slow@example.org>\r\n\r\n" + b".\n" * 3_000_000
 """Seconds of work for any parser of lines, and nothing wrong with it."""
 
 
