@@ -340,7 +340,8 @@ def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
 @cli.command()
 def up() -> None:
     """Everything on this machine: Kafka, Postgres and all roles."""
-    from gateways.local_servers import Servers
+    from gateways.local_ports import check_free
+    from gateways.local_servers import Servers, running
     from gateways.supervisor import Supervisor
 
     settings = _read()
@@ -349,6 +350,9 @@ def up() -> None:
         given = Servers(settings.kafka, settings.database_url.get_secret_value())
     elif settings.kafka or settings.database_url:
         raise Failed("Name both servers, POSTLEDGER_KAFKA and POSTLEDGER_DATABASE_URL, or neither.", code=USAGE)
+    if not running(settings.data):  # else that is the better sentence, and the lock will say it
+        check_free("POSTLEDGER_HTTP", *settings.http_address)
+        check_free("POSTLEDGER_SMTP", *settings.smtp_address)
     supervisor = Supervisor(settings.data, program=Path(__file__).absolute(), servers=given)
 
     def ready(seconds: float) -> None:

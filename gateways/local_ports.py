@@ -26,3 +26,17 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def check_free(setting: str, host: str, port: int) -> None:
+    """Raises CannotStart where nobody could listen at this address, which `setting` names."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            raise CannotStart(
+                f"{host}:{port} can't be listened on ({error.strerror}): end what uses it, or set {setting} to another."
+            ) from error
