@@ -1,0 +1,193 @@
+"""A role of Postledger that ends or stops itself at a named point: the product has no hooks for this.
+
+    python -m tests.faults.armed --kill D.append:3 --told FILE -- work --ready-file FILE
+
+wraps the functions that stand at the named points, then runs `main.py roles` with what follows the dashes. At the n-th
+pass of an armed point the process sends itself SIGKILL (`--kill`) or SIGSTOP (`--stop`), after it has written the point's
+name to the file `--told`. `--owner` puts the deciders into a consumer group of their own, so that two processes own every
+partition at once. Consumer sessions are scaled down, so that a killed owner's partitions are soon somebody else's.
+"""
+
+import argparse
+import asyncio
+import functools
+import gc
+import importlib
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+SESSION_MS: Final = 2000
+
+
+def _always(*_: Any) -> bool:
+    return True
+
+
+def _fsync_of_a_blob(*_: Any) -> bool:
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "_put" and frame.f_code.co_filename.endswith("blobs.py"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _to(topic: str) -> Callable[..., bool]:
+    return lambda _self, found, *_: found == topic
+
+
+def _whole_mail_answered(wire: Any, *_: Any) -> bool:
+    return any(reply.startswith(b"250 2.0.0") for reply in wire._replies)
+
+
+def _of_kind(kind: str) -> Callable[..., bool]:
+    return lambda _self, timer, *_: timer.kind == kind
+
+
+@dataclass(frozen=True)
+class Point:
+    """A moment in a role: before or after a function of a module is called, where `when` says so of its arguments."""
+
+    role: str
+    place: str
+    moment: str
+    when: Callable[..., bool] = _always
+
+
+POINTS: Final = {
+    "K1 data received": Point("smtp", "gateways.mail_in.log_door:LogDoor.deliver", "before"),
+    "K2 blob not fsynced": Point("smtp", "os:fsync", "before", _fsync_of_a_blob),
+    "K3 blob fsynced": Point("smtp", "gateways.stores.blobs:LocalBlobs._put", "after"),
+    "K4 mail acknowledged": Point("smtp", "gateways.log.command_log:CommandLog.append", "after", _to("mail.raw")),
+    "K5 250 written": Point("smtp", "gateways.mail_in.smtp_wire:Wire._flush", "after", _whole_mail_answered),
+    "K7 commands fetched": Point("work", "handlers.decider:Decider.take", "before"),
+    "K7 effects fetched": Point("work", "handlers.effector:Effector.take", "before"),
+    "K7 events fetched": Point("project", "projections.projector:Projector.take", "before"),
+    "K8 in transaction": Point("project", "projections.projector:advance", "after"),
+    "K8 committed": Point("project", "projections.projector:Projector._fold", "after"),
+    "K9 group offset committed": Point(
+        "project", "aiokafka.consumer.group_coordinator:GroupCoordinator._do_commit_offsets", "after"
+    ),
+    "K9 effect position kept": Point("work", "gateways.stores.work_positions:EffectPositions.advance", "after"),
+    "D decided, not appended": Point("work", "gateways.log.event_log:EventLog.append", "before", _to("mailbox.events")),
+    "D batch handed over": Point("work", "aiokafka:AIOKafkaProducer.send_batch", "after"),
+    "D acknowledged, not folded": Point(
+        "work", "gateways.log.event_log:EventLog.append", "after", _to("mailbox.events")
+    ),
+    "D before snapshot": Point("work", "gateways.stores.snapshots:Snapshots.save", "before"),
+    "D after snapshot": Point("work", "gateways.stores.snapshots:Snapshots.save", "after"),
+    "K18 before expiry": Point("work", "handlers.timers:Timers._fire", "before", _of_kind("expire")),
+    "K18 expiry asked": Point("work", "handlers.timers:Timers._fire", "after", _of_kind("expire")),
+    "P blobs gone, key there": Point("work", "gateways.stores.keyring:Keyring.destroy", "before"),
+}
+
+
+def arm(name: str, nth: int, act: Callable[[], None]) -> None:
+    """Has `act` called at the n-th pass of a point."""
+    point, passes = POINTS[name], 0
+
+    def reached() -> None:
+        nonlocal passes
+        passes += 1
+        if passes == nth:
+            act()
+
+    owner, attribute = _find(point.place)
+    original = getattr(owner, attribute)
+
+    @functools.wraps(original)
+    async def awaited(*args: Any, **named: Any) -> Any:
+        counts = point.when(*args)
+        if counts and point.moment == "before":
+            reached()
+        answer = await original(*args, **named)
+        if counts and point.moment == "after":
+            reached()
+        return answer
+
+    @functools.wraps(original)
+    def called(*args: Any, **named: Any) -> Any:
+        counts = point.when(*args)
+        if counts and point.moment == "before":
+            reached()
+        answer = original(*args, **named)
+        if counts and point.moment == "after":
+            reached()
+        return answer
+
+    setattr(owner, attribute, awaited if inspect.iscoroutinefunction(original) else called)
+
+
+def _find(place: str) -> tuple[Any, str]:
+    module_name, _, path = place.partition(":")
+    owner: Any = importlib.import_module(module_name)
+    *classes, attribute = path.split(".")
+    for name in classes:
+        owner = getattr(owner, name)
+    return owner, attribute
+
+
+def _act(told: str, name: str, signum: signal.Signals) -> Callable[[], None]:
+    def act() -> None:
+        descriptor = os.open(told, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(descriptor, f"{name}\n".encode())
+        os.close(descriptor)
+        os.kill(os.getpid(), signum)
+
+    return act
+
+
+def _tell_tasks(*_: object) -> None:
+    """What every task waits for, on standard error: for a role that does not end when it should."""
+    for task in [found for found in gc.get_objects() if isinstance(found, asyncio.Task)]:
+        if not task.done():
+            task.print_stack(file=sys.stderr)
+
+
+def _scale_sessions(owner: str) -> None:
+    from gateways.log.subscriptions import Subscriptions
+
+    Subscriptions.__init__.__kwdefaults__["session_timeout_ms"] = SESSION_MS
+    subscribe = Subscriptions.subscribe
+
+    @functools.wraps(subscribe)
+    def of_owner(self: Any, topics: Any, *, group: str, **more: Any) -> Any:
+        return subscribe(self, topics, group=f"{group}{owner}" if group.startswith("decider.") else group, **more)
+
+    Subscriptions.subscribe = of_owner  # type: ignore[method-assign]  # that is what this runner is for
+
+
+def run(arguments: list[str]) -> None:
+    """Arms what is asked for and becomes the role."""
+    dashes = arguments.index("--")
+    ours, theirs = arguments[:dashes], arguments[dashes + 1 :]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kill")
+    parser.add_argument("--stop")
+    parser.add_argument("--told", default=os.devnull)
+    parser.add_argument("--owner", default="")
+    parser.add_argument("--patience", type=float)
+    asked = parser.parse_args(ours)
+    signal.signal(signal.SIGUSR1, _tell_tasks)
+    _scale_sessions(asked.owner)
+    if asked.patience is not None:
+        from handlers import adoption
+
+        adoption.PATIENCE_SECONDS = asked.patience  # type: ignore[misc]  # scaled, so that a test need not wait for it
+    for text, signum in ((asked.kill, signal.SIGKILL), (asked.stop, signal.SIGSTOP)):
+        if text:
+            name, _, nth = text.rpartition(":")
+            arm(name, int(nth), _act(asked.told, name, signum))
+    import main
+
+    sys.argv = ["main.py", "roles", *theirs]
+    main.main()
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

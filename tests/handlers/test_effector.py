@@ -1,0 +1,188 @@
+"""The effector's loop: in order for each key, many keys at once, and a position that never passes what is unfinished."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from domain.mailbox_events import MailboxPurged, MessageRead
+from gateways.stores.postgres import pooled
+from gateways.stores.work_positions import EffectPositions
+from handlers import effector
+from handlers.effector import Effect, Effector
+from projections.migrate import migrate
+from schemas import events, topics
+from schemas.envelope import Record, Source, event_headers
+from schemas.vocabulary import encode
+
+TOPIC = topics.MAILBOX_EVENTS.name
+
+
+@pytest.fixture
+async def positions(database) -> AsyncIterator[EffectPositions]:
+    await migrate(database)
+    async with pooled(database, size=2) as pool:
+        yield EffectPositions(pool)
+
+
+def record(offset: int, key: str, event: Any = None, *, position: int | None = None) -> Record:
+    event = event or MessageRead(f"msg_{offset}", "mbx_1", key)
+    headers = event_headers(
+        event_id=f"evt_{offset}", kind=events.MAILBOX.type_of(event), subject="mbx_1", at=datetime.now(UTC),
+        position=offset if position is None else position, cause={}, source=Source(TOPIC, 0, offset), sequence=1,
+    )  # fmt: skip
+    return Record(TOPIC, 0, offset, 0, key, encode(event), headers)
+
+
+@asynccontextmanager
+async def running(
+    positions: EffectPositions, act: Callable[[Any, Record], Awaitable[None]], *, concurrency: int = 8
+) -> AsyncIterator[Effector]:
+    loop = Effector(Effect("tried", TOPIC, events.MAILBOX, MessageRead, act, concurrency), positions)
+    await loop.assigned([(TOPIC, 0)])
+    async with asyncio.timeout(20):
+        while loop._shares[0].expected is None:
+            await asyncio.sleep(0.01)
+        yield loop
+    await loop.stop()
+
+
+async def reaches(positions: EffectPositions, position: int) -> None:
+    async with asyncio.timeout(10):
+        while await positions.position("tried", TOPIC, 0) != position:
+            await asyncio.sleep(0.02)
+
+
+async def test_one_key_in_order_and_a_slow_key_holds_up_no_other(positions):
+    done: list[int] = []
+    slow = asyncio.Event()
+
+    async def act(event: MessageRead, found: Record) -> None:
+        if found.key == "slow":
+            await slow.wait()
+        done.append(found.offset)
+
+    async with running(positions, act) as loop:
+        await loop.take([record(0, "slow"), record(1, "a"), record(2, "slow"), record(3, "a"), record(4, "b")])
+        while len(done) < 3:
+            await asyncio.sleep(0.01)
+        assert sorted(done) == [1, 3, 4]
+        assert done.index(1) < done.index(3)
+        slow.set()
+        while len(done) < 5:
+            await asyncio.sleep(0.01)
+        assert done[3:] == [0, 2]
+        await reaches(positions, 5)
+
+
+async def test_the_position_is_the_lowest_unfinished_record_and_after_a_crash_that_is_asked_for_again(positions):
+    done: list[int] = []
+    never = asyncio.Event()
+
+    async def stuck_at_two(event: MessageRead, found: Record) -> None:
+        if found.offset == 2:
+            await never.wait()
+        done.append(found.offset)
+
+    taken = [record(0, "a"), record(1, "b"), record(2, "c"), record(3, "d"), record(4, "e")]
+    async with running(positions, stuck_at_two) as loop:
+        await loop.take(taken)
+        await reaches(positions, 2)
+        assert sorted(done) == [0, 1, 3, 4]
+
+    async def act(event: MessageRead, found: Record) -> None:
+        done.append(found.offset)
+
+    done.clear()
+    async with running(positions, act) as loop:
+        await loop.take(taken)
+        await reaches(positions, 5)
+    assert done == [2, 3, 4]
+
+
+async def test_an_effect_that_fails_is_tried_again_and_takes_no_room_from_others_while_it_waits(positions):
+    tries: dict[int, int] = {}
+
+    async def act(event: MessageRead, found: Record) -> None:
+        tries[found.offset] = tries.get(found.offset, 0) + 1
+        if found.offset < 3 and tries[found.offset] < 4:
+            raise ConnectionError("not now")
+
+    async with running(positions, act, concurrency=1) as loop:
+        await loop.take([record(offset, f"key {offset}") for offset in range(6)])
+        while len(tries) < 6:
+            await asyncio.sleep(0.01)
+        assert max(tries[offset] for offset in range(3)) < 4, "the others waited for what failed"
+        await reaches(positions, 6)
+    assert tries == {0: 4, 1: 4, 2: 4, 3: 1, 4: 1, 5: 1}
+
+
+async def test_an_event_that_cannot_be_read_holds_up_its_own_key_only(positions):
+    done: list[int] = []
+
+    async def act(event: MessageRead, found: Record) -> None:
+        done.append(found.offset)
+
+    broken = record(0, "a")
+    broken = Record(TOPIC, 0, 0, 0, "a", b"{", broken.headers)
+    async with running(positions, act, concurrency=1) as loop:
+        await loop.take([broken, record(1, "a"), record(2, "b")])
+        while not done:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        assert done == [2]
+        assert await positions.position("tried", TOPIC, 0) == 0
+
+
+async def test_void_records_and_other_events_are_passed_over_and_repeats_are_not_acted_on(positions):
+    done: list[int] = []
+
+    async def act(event: MessageRead, found: Record) -> None:
+        done.append(found.offset)
+
+    async with running(positions, act) as loop:
+        first_batch = [record(0, "a", position=7), record(1, "a", MailboxPurged("mbx_1", "a")), record(2, "a")]
+        await loop.take(first_batch)
+        await loop.take([*first_batch, record(3, "a")])
+        await reaches(positions, 4)
+    assert done == [2, 3]
+
+
+async def test_what_comes_after_a_gap_waits_until_the_gap_was_read(positions):
+    sought: list[int] = []
+    done: list[int] = []
+
+    class Seeker:
+        def seek(self, topic: str, partition: int, offset: int) -> bool:
+            sought.append(offset)
+            return True
+
+    async def act(event: MessageRead, found: Record) -> None:
+        done.append(found.offset)
+
+    async with running(positions, act) as loop:
+        loop.subscription = Seeker()
+        await loop.take([record(0, "a"), record(2, "a"), record(3, "b")])
+        await loop.take([record(offset, "a") for offset in (1, 2, 3)])
+        await reaches(positions, 4)
+    assert set(sought) == {1}
+    assert done == [0, 1, 2, 3]
+
+
+async def test_more_unfinished_work_than_there_is_room_for_holds_the_consumer_back(positions, monkeypatch):
+    monkeypatch.setattr(effector, "UNFINISHED", 5)
+    go = asyncio.Event()
+
+    async def act(event: MessageRead, found: Record) -> None:
+        await go.wait()
+
+    async with running(positions, act) as loop:
+        taking = asyncio.create_task(loop.take([record(offset, "a") for offset in range(7)]))
+        _, waiting = await asyncio.wait([taking], timeout=0.2)
+        assert waiting, "more was taken than there is room for"
+        go.set()
+        await taking
+        await reaches(positions, 7)
