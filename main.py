@@ -247,9 +247,7 @@ def end_process(sentence: str) -> None:
 
 async def prepare(settings: "Settings") -> None:
     """Topics as they are meant, tables up to date, one history."""
-    from gateways.log.event_log import EventLog
-    from gateways.log.provision import open_log, provision, wait_for_broker
-    from gateways.stores.postgres import pooled
+    from gateways.log.provision import provision, wait_for_broker
     from projections.migrate import migrate
 
     assert settings.kafka
@@ -261,16 +259,29 @@ async def prepare(settings: "Settings") -> None:
         await provision(settings.kafka or "", prefix=settings.topic_prefix, partitions=settings.partitions)
 
     await asyncio.gather(topics(), migrate(url))
+    await one_history(settings)
+
+
+async def one_history(settings: "Settings") -> None:
+    """Raises Misprovisioned where Kafka and Postgres are not from one history."""
+    from gateways.log.event_log import EventLog
+    from gateways.log.provision import open_log
+    from gateways.stores.postgres import pooled
+
+    assert settings.kafka
+    assert settings.database_url
     log = EventLog(settings.kafka, prefix=settings.topic_prefix)
     try:
-        async with pooled(url, size=2) as pool:
+        async with pooled(settings.database_url.get_secret_value(), size=2) as pool:
             await open_log(log, pool)
     finally:
         await log.close()
 
 
-async def run_roles(settings: "Settings", roles: Sequence[str], ready_file: Path | None) -> None:
-    """Runs roles until SIGTERM or SIGINT; a second signal ends at once."""
+async def run_roles(settings: "Settings", roles: Sequence[str], ready_file: Path | None, *, checked: bool) -> None:
+    """Runs roles until SIGTERM or SIGINT; a second signal ends at once. `checked`: `provision` has just looked at the log."""
+    if not checked:
+        await one_history(settings)
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -372,7 +383,7 @@ def _role(*roles: str, ready_file: Path | None = None, after: Path | None = None
         wait_for_servers(after, *roles)
     settings = _connected()
     set_up_logs(settings.log_level)
-    _run(lambda: run_roles(settings, roles, ready_file))
+    _run(lambda: run_roles(settings, roles, ready_file, checked=after is not None))
 
 
 @cli.command()

@@ -6,6 +6,7 @@ rule 6). One that takes longer is received as it is, and `parse.py` parses it un
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from io import BytesIO
 from typing import Any, BinaryIO, Final, Literal, Protocol
 
@@ -23,6 +24,8 @@ from schemas.vocabulary import encode
 
 #: Bytes of sealed content from which it goes to the blob store.
 CONTENT_BYTES: Final = 196_608
+#: Mails from the blob store that are in memory at once, whole.
+LARGE_AT_ONCE: Final = 2
 #: Raise when the fold changes its meaning: the log is then folded afresh.
 FOLD_VERSION: Final = 1
 
@@ -72,6 +75,7 @@ class PreparesMail:
         self._seals = seals
         self._blobs = blobs
         self._parser = parser
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def __call__(self, records: Sequence[Record]) -> list[Any]:
         """Raises what keeps us from knowing (keyring, blob store): the lane tries again."""
@@ -87,11 +91,13 @@ class PreparesMail:
         data_key = keys.get(mail.mailbox)
         if data_key is None:
             return _command(record, mail, "erased")
-        try:
-            raw = await self.raw(record.value, mail, data_key)
-        except ValueError:
-            return Unreadable("invalid_body")
-        parsed = await self._parser.parse(raw)
+        async with self._large if mail.blob else nullcontext():
+            try:
+                raw = await self.raw(record.value, mail, data_key)
+            except ValueError:
+                return Unreadable("invalid_body")
+            parsed = await self._parser.parse(raw)
+            del raw
         return _command(record, mail, parsed.state, **await self.sealed(mail.mailbox, mail.message, parsed, data_key))
 
     async def raw(self, value: bytes, mail: RawMail, data_key: bytes) -> bytes:

@@ -14,6 +14,9 @@ from schemas.vocabulary import Vocabulary
 NAME: Final = "parse"
 
 
+ParsedState = Literal["whole", "unparsed"]
+
+
 class ReadsRawMail(Protocol):
     async def value(self, partition: int, offset: int) -> bytes:
         """The value of a record of `mail.raw`; raises LookupError where it is no longer kept."""
@@ -50,13 +53,7 @@ class ParsesLater:
         data_key = (await self._keys.get([event.mailbox])).get(event.mailbox)
         if data_key is None:
             return
-        mail = RawMail(
-            event.message, event.mailbox, event.via, event.size, event.sha256, event.envelope, blob=event.raw.blob
-        )
-        value = b"" if event.raw.blob else await self._raw_mail.value(event.raw.partition, event.raw.offset)
-        parsed = await self._parser.parse(await self._prepares.raw(value, mail, data_key), full=True)
-        found = await self._prepares.sealed(event.mailbox, event.message, parsed, data_key)
-        state: Literal["whole", "unparsed"] = "whole" if parsed.state == "whole" else "unparsed"
+        found, state = await self._parsed(event, data_key)
         await self._log.command(
             topics.MAILBOX_COMMANDS.name,
             record.key,
@@ -65,6 +62,20 @@ class ParsesLater:
             subject=event.mailbox,
             command_id=f"{event.message}.parsed",
         )
+
+    async def _parsed(self, event: MessageReceived, data_key: bytes) -> tuple[dict[str, Any], ParsedState]:
+        """What the report says. A mail that is no longer there, or can't be opened, will not be parsed another time."""
+        mail = RawMail(
+            event.message, event.mailbox, event.via, event.size, event.sha256, event.envelope, blob=event.raw.blob
+        )
+        try:
+            value = b"" if event.raw.blob else await self._raw_mail.value(event.raw.partition, event.raw.offset)
+            raw = await self._prepares.raw(value, mail, data_key)
+        except (LookupError, ValueError):
+            return {"cause": "missing"}, "unparsed"
+        parsed = await self._parser.parse(raw, full=True)
+        found = await self._prepares.sealed(event.mailbox, event.message, parsed, data_key)
+        return found, "whole" if parsed.state == "whole" else "unparsed"
 
 
 def effect(parses: ParsesLater) -> Effect:

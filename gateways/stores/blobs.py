@@ -19,7 +19,7 @@ FRAME_BYTES: Final = 1_048_576
 LENGTH_BYTES: Final = 4
 
 
-class BlobMissing(Exception):
+class BlobMissing(LookupError):
     """There is no blob of this name: erased, or the store is not the one this log was written with."""
 
 

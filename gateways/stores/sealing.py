@@ -21,7 +21,7 @@ NONCE_BYTES: Final = 12
 WORTH_COMPRESSING: Final = 200
 
 
-class Unsealable(Exception):
+class Unsealable(ValueError):
     """Not sealed under this key for this place, or changed since."""
 
 

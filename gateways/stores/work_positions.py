@@ -16,7 +16,9 @@ with due as (
     order by t.due limit $1 for update of t skip locked),
 claimed as (
     insert into timer_claims (timer, due, claimed_until) select timer, due, now() + interval '5 seconds' from due
-    on conflict (timer, due) do update set claimed_until = excluded.claimed_until where timer_claims.claimed_until <= now()
+    on conflict (timer, due) do update set claims = timer_claims.claims + 1,
+        claimed_until = now() + least(interval '5 seconds' * 2 ^ timer_claims.claims, interval '10 minutes')
+        where timer_claims.claimed_until <= now()
     returning timer, due),
 old as (delete from timer_claims where claimed_until < now() - interval '1 hour')
 select due.* from due join claimed using (timer, due)
@@ -32,7 +34,10 @@ class DueTimer(NamedTuple):
 
 
 class TimerClaims:
-    """Claims last five seconds: by then the timer's command has been decided, or it is asked for again."""
+    """A first claim lasts five seconds: by then the timer's command has been decided, or it is asked for again.
+
+    Further claims last longer, up to ten minutes: while nobody decides, commands must not pile up.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool

@@ -53,6 +53,7 @@ create table kept.timer_claims (
     timer text not null,
     due timestamptz not null,
     claimed_until timestamptz not null,
+    claims integer not null default 1,
     primary key (timer, due)
 );
 create unlogged table kept.rates (
