@@ -247,7 +247,7 @@ def end_process(sentence: str) -> None:
 
 async def prepare(settings: "Settings") -> None:
     """Topics as they are meant, tables up to date, one history."""
-    from gateways.log.provision import provision, wait_for_broker
+    from gateways.log.provision import one_history, provision, wait_for_broker
     from projections.migrate import migrate
 
     assert settings.kafka
@@ -259,29 +259,15 @@ async def prepare(settings: "Settings") -> None:
         await provision(settings.kafka or "", prefix=settings.topic_prefix, partitions=settings.partitions)
 
     await asyncio.gather(topics(), migrate(url))
-    await one_history(settings)
-
-
-async def one_history(settings: "Settings") -> None:
-    """Raises Misprovisioned where Kafka and Postgres are not from one history."""
-    from gateways.log.event_log import EventLog
-    from gateways.log.provision import open_log
-    from gateways.stores.postgres import pooled
-
-    assert settings.kafka
-    assert settings.database_url
-    log = EventLog(settings.kafka, prefix=settings.topic_prefix)
-    try:
-        async with pooled(settings.database_url.get_secret_value(), size=2) as pool:
-            await open_log(log, pool)
-    finally:
-        await log.close()
+    await one_history(settings.kafka, url, prefix=settings.topic_prefix)
 
 
 async def run_roles(settings: "Settings", roles: Sequence[str], ready_file: Path | None, *, checked: bool) -> None:
     """Runs roles until SIGTERM or SIGINT; a second signal ends at once. `checked`: `provision` has just looked at the log."""
-    if not checked:
-        await one_history(settings)
+    if not checked and settings.kafka and settings.database_url:
+        from gateways.log.provision import one_history
+
+        await one_history(settings.kafka, settings.database_url.get_secret_value(), prefix=settings.topic_prefix)
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
 

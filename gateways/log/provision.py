@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from domain.outcomes import LogOpened
 from gateways.log.event_log import EventLog
 from gateways.log.kafka import client_settings
-from gateways.stores.postgres import Pool
+from gateways.stores.postgres import Pool, pooled
 from schemas import events
 from schemas.envelope import Source, event_headers
 from schemas.ids import new_id
@@ -126,6 +126,16 @@ async def _assert_laid_out(
                 f"The topic {prefix + topic.name} has partitions with fewer than {replicas} replicas, but an "
                 f"acknowledgement is promised to mean more. Reassign them: kafka-reassign-partitions.sh"
             )
+
+
+async def one_history(bootstrap: str, database_url: str, *, prefix: str = "") -> None:
+    """Opens the log where it is new; raises Misprovisioned where Kafka and Postgres are not from one history."""
+    log = EventLog(bootstrap, prefix=prefix)
+    try:
+        async with pooled(database_url, size=2) as pool:
+            await open_log(log, pool)
+    finally:
+        await log.close()
 
 
 async def open_log(log: EventLog, pool: Pool) -> None:

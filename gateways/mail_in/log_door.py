@@ -79,8 +79,7 @@ class LogDoor:
         if inbox := self._remembered.get(digest):
             return inbox
         try:
-            async with asyncio.timeout(5):
-                found = await mailboxes.open_by_address(self._pool, digest)
+            found = await mailboxes.open_by_address(self._pool, digest)
         except UNREACHABLE as error:
             raise Unavailable("Our look-up is not answering; please try again later.") from error
         if found is None or found.kid is None or found.wrapped is None:

@@ -9,6 +9,7 @@ from random import Random
 
 from domain.mailbox_commands import DeleteMessage, ExtendMailbox, ReadMessage
 from gateways.log.command_log import NotPromised, OutcomeUnknown
+from gateways.stores.postgres import UNREACHABLE
 from schemas.ids import new_id
 from tests.faults.installation import FLEETING, Installation, OpenMailbox
 
@@ -104,7 +105,7 @@ class Load:
         while not self.finishing.is_set():
             await asyncio.sleep(self.pause * 4)
             box = random.choice(self.house.mailboxes)
-            with suppress(NotPromised, OutcomeUnknown):
+            with suppress(NotPromised, OutcomeUnknown, *UNREACHABLE):
                 found = await self._some_message(box)
                 asked = [
                     ReadMessage(box.mailbox, found),
