@@ -361,14 +361,19 @@ def up() -> None:
     _run(lambda: supervisor.run(ready))
 
 
-def _role(*roles: str, ready_file: Path | None = None, after: Path | None = None) -> None:
+def _role(
+    *roles: str, ready_file: Path | None = None, after: Path | None = None, provision: Path | None = None
+) -> None:
     from gateways.logs import set_up_logs
-    from gateways.supervised import wait_for_servers
+    from gateways.supervised import pass_on, wait_for_servers
 
     if after:
-        wait_for_servers(after, *roles)
+        wait_for_servers(after, *roles, *(["provision"] if provision else []))
     settings = _connected()
     set_up_logs(settings.log_level)
+    if after and provision:
+        _run(lambda: prepare(settings))
+        pass_on(after, provision)
     _run(lambda: run_roles(settings, roles, ready_file, checked=after is not None))
 
 
@@ -401,18 +406,15 @@ def roles(
     names: list[str],
     ready_file: Annotated[Path | None, typer.Option()] = None,
     after: Annotated[Path | None, typer.Option()] = None,
+    provision: Annotated[Path | None, typer.Option()] = None,
 ) -> None:
     """Several roles in one process, as `up` starts them."""
-    _role(*names, ready_file=ready_file, after=after)
+    _role(*names, ready_file=ready_file, after=after, provision=provision)
 
 
 @cli.command()
-def provision(after: Annotated[Path | None, typer.Option(hidden=True)] = None) -> None:
+def provision() -> None:
     """Create topics and tables, and assert that they are as meant."""
-    from gateways.supervised import wait_for_servers
-
-    if after:
-        wait_for_servers(after, "provision")
     settings = _connected()
     _run(lambda: prepare(settings))
 

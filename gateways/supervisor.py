@@ -56,12 +56,7 @@ class Supervisor:
                 servers = self._given
             stack.push_async_callback(self._stop)
             _tell(self._log / "servers", servers)
-            if await self._children["provision"].ended() != 0:
-                raise CannotStart(self._children["provision"].last_words() + ".")
-            _tell(self._log / "provisioned", servers)
-            await asyncio.gather(
-                *[self._children[name].until(self._ready(name).exists, seconds=READY_SECONDS) for name in PROCESSES]
-            )
+            await asyncio.gather(*[self._until_ready(name) for name in PROCESSES])
             ready(time.monotonic() - began)
             await self._until_told(local)
 
@@ -71,14 +66,15 @@ class Supervisor:
         self._log.mkdir(parents=True, exist_ok=True)
         for sign in ("servers", "provisioned"):
             (self._log / sign).unlink(missing_ok=True)
-        await self._spawn("provision", "provision", "--after", self._log / "servers")
         for name in PROCESSES:
             await self._spawn_role(name)
 
     async def _spawn_role(self, name: str) -> None:
+        """The workers provision first, and say so: the others wait for that."""
         self._ready(name).unlink(missing_ok=True)
-        after, ready = self._log / "provisioned", self._ready(name)
-        await self._spawn(name, "roles", *PROCESSES[name], "--after", after, "--ready-file", ready)
+        servers, provisioned = self._log / "servers", self._log / "provisioned"
+        waits = ("--after", servers, "--provision", provisioned) if name == "workers" else ("--after", provisioned)
+        await self._spawn(name, "roles", *PROCESSES[name], *waits, "--ready-file", self._ready(name))
 
     async def _spawn(self, name: str, *words: str | Path) -> None:
         log = self._log / f"{name}.log"
@@ -134,7 +130,7 @@ class Supervisor:
 
     async def _stop(self) -> None:
         """The doors first, so that nothing comes in that nobody decides."""
-        for name in (*reversed(PROCESSES), "provision"):
+        for name in reversed(PROCESSES):
             if child := self._children.pop(name, None):
                 await child.stop(seconds=20)
         for sign in ("servers", "provisioned"):

@@ -4,6 +4,7 @@ The data key must be there before the first event that is sealed under it. Where
 the key is destroyed again; where the outcome is unknown it stays.
 """
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -71,8 +72,7 @@ async def _command(services: Services, request: Request, caller: Caller | None) 
     key = parameters.idempotency_key(request) if caller else None
     mailbox, address = new_id("mbx"), new_address(services.mail_domain)
     owner = caller.owner if caller else mailbox
-    plan = await _plan(services, caller)
-    data_key = await services.keyring.create(mailbox)
+    plan, data_key = await asyncio.gather(_plan(services, caller), services.keyring.create(mailbox))
     command = CreateMailbox(
         mailbox=mailbox,
         owner=owner,

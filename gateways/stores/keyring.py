@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
+from gateways.stores.gathered import Gathered
 from gateways.stores.keyset import Keyset
 from gateways.stores.postgres import Pool
 from gateways.stores.sealing import new_data_key
@@ -23,14 +24,13 @@ class Keyring:
         self._pool = pool
         self._keyset = keyset
         self._known: OrderedDict[str, bytes] = OrderedDict()
+        self._rows = Gathered(self._insert)
 
     async def create(self, subject: str) -> bytes:
         """Makes and stores a data key; it is there for good when this returns."""
         data_key = new_data_key()
         kid, wrapped = self._keyset.wrap(data_key, subject)
-        await self._pool.execute(
-            "insert into keyring (subject, kid, wrapped) values ($1, $2, $3)", subject, kid, wrapped
-        )
+        await self._rows.add((subject, kid, wrapped))
         self._remember(subject, data_key)
         return data_key
 
@@ -55,6 +55,12 @@ class Keyring:
         """Erases: nothing sealed under this key can be read again."""
         self._known.pop(subject, None)
         await self._pool.execute("delete from keyring where subject = $1", subject)
+
+    async def _insert(self, rows: list[tuple[str, str, bytes]]) -> None:
+        await self._pool.execute(
+            "insert into keyring (subject, kid, wrapped) select * from unnest($1::text[], $2::text[], $3::bytea[])",
+            *[list(column) for column in zip(*rows, strict=True)],
+        )
 
     def _remember(self, subject: str, data_key: bytes) -> None:
         self._known[subject] = data_key
