@@ -266,6 +266,9 @@ async def run_roles(settings: "Settings", roles: Sequence[str], ready_file: Path
     """Runs roles until SIGTERM or SIGINT; a second signal ends at once. `checked`: `provision` has just looked at the log."""
     if not checked and settings.kafka and settings.database_url:
         from gateways.log.provision import one_history
+        from gateways.stores.keyset import open_keyset
+
+        open_keyset(settings.keyset_path)  # says what is wrong with it before anybody has to be reached
 
         await one_history(settings.kafka, settings.database_url.get_secret_value(), prefix=settings.topic_prefix)
     ending = asyncio.Event()

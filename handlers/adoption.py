@@ -85,6 +85,7 @@ class Adopts:
                 )
             if not lane.active:
                 raise MovedError
+            lane.got_on()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _fold_on(self, lane: Lane, saved: Checkpoint, floor: int) -> int:
@@ -94,6 +95,7 @@ class Adopts:
             async for records in batches:
                 await self._fold_tail(lane, [record for record in records if not record.void], saved)
                 position += len(records)
+                lane.got_on()
                 if not lane.active:
                     raise MovedError
                 if lane.documents.dirty > DIRTY:

@@ -34,6 +34,9 @@ from schemas.vocabulary import encode
 
 log = logging.getLogger(__name__)
 
+#: Seconds in which a lane that has something to do gets on, or fails; more than any of its own limits.
+HANGS_SECONDS: Final = 40.0
+
 #: Commands decided together at the most.
 BATCH: Final = 300
 #: Seconds between snapshots.
@@ -70,6 +73,7 @@ class Decider:
         self._dead_letters = dead_letters
         self.lanes: dict[int, Lane] = {}
         self.subscription: Seeks | None = None
+        self._watching: asyncio.Task[None] | None = None
         #: Called with the sentence when a lane has to stop for good.
         self.on_stopped: Callable[[str], None] = log_stopped
 
@@ -77,9 +81,8 @@ class Decider:
 
     async def assigned(self, partitions: Sequence[tuple[str, int]]) -> None:
         for number in sorted({partition for _, partition in partitions}):
-            documents = Documents(self._snapshots, self.context.snapshot, number, self.context.read_document)
-            lane = self.lanes[number] = Lane(number, list(self.context.inputs), documents)
-            lane.task = asyncio.create_task(self._run(lane), name=f"lane {self.context.name}/{number}")
+            self._begin_lane(number)
+        self._watching = self._watching or asyncio.create_task(self._watch())
 
     async def revoked(self, partitions: Sequence[tuple[str, int]]) -> None:
         for number in {partition for _, partition in partitions}:
@@ -100,6 +103,8 @@ class Decider:
 
     async def stop(self) -> None:
         """Ends every lane after the step it is in, with a last snapshot."""
+        if self._watching:
+            self._watching.cancel()
         lanes, self.lanes = list(self.lanes.values()), {}
         for lane in lanes:
             lane.retire()
@@ -110,6 +115,23 @@ class Decider:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _begin_lane(self, number: int) -> None:
+        documents = Documents(self._snapshots, self.context.snapshot, number, self.context.read_document)
+        lane = self.lanes[number] = Lane(number, list(self.context.inputs), documents)
+        lane.task = asyncio.create_task(self._run(lane), name=f"lane {self.context.name}/{number}")
+
+    async def _watch(self) -> None:
+        """A lane that hangs, in whatever, is left to itself and replaced: two of them alive at once do no harm."""
+        while True:
+            await asyncio.sleep(HANGS_SECONDS / 10)
+            for number, lane in list(self.lanes.items()):
+                if lane.hangs(HANGS_SECONDS):
+                    log.error("a lane hangs", extra={"context": self.context.name, "partition": number})
+                    lane.retire()
+                    if lane.task:
+                        lane.task.cancel()
+                    self._begin_lane(number)
+
     # ── one lane ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _run(self, lane: Lane) -> None:
@@ -119,6 +141,7 @@ class Decider:
                 if lane.end is None:
                     await self._adopts.adopt(lane)
                     self._line_up(lane)
+                lane.got_on()
                 chunks = await lane.next_chunks(BATCH, SNAPSHOT_SECONDS if lane.documents.dirty else None)
                 if chunks:
                     await self._step(lane, chunks)
@@ -131,11 +154,13 @@ class Decider:
                 self.on_stopped(str(stopped))
             except MovedError:
                 lane.forget()
+                lane.got_on()
                 await asyncio.sleep(random.uniform(pause, pause * 5))  # noqa: S311 - spreads writers, hides nothing
                 pause = min(pause * 2, 0.2)
             except Exception:
                 log.exception("lane backs off", extra={"context": self.context.name, "partition": lane.partition})
                 lane.forget()
+                lane.got_on()
                 await asyncio.sleep(random.uniform(pause * 5, pause * 10))  # noqa: S311 - as above
                 pause = min(pause * 2, 0.2)
         await self._last_snapshot(lane)

@@ -83,6 +83,8 @@ class Lane:
     task: asyncio.Task[None] | None = None
     saving: asyncio.Task[None] | None = None
     saved_at: float = 0.0
+    #: When (the event loop's clock) the lane last got on, or began to have something to do.
+    moved_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     fetched: dict[str, int] = field(default_factory=dict)
     queues: dict[str, deque[Chunk]] = field(default_factory=dict)
     work: asyncio.Event = field(default_factory=asyncio.Event)
@@ -97,7 +99,21 @@ class Lane:
         records, size = sum(len(chunk.records) for chunk in waiting), sum(chunk.size for chunk in waiting)
         return self.active and (records > QUEUE or size > QUEUE_BYTES)
 
+    @property
+    def idle(self) -> bool:
+        """Whether it knows the log and nothing waits."""
+        return self.end is not None and not any(self.queues.values())
+
+    def got_on(self) -> None:
+        self.moved_at = asyncio.get_running_loop().time()
+
+    def hangs(self, seconds: float) -> bool:
+        """Whether something has waited for so long without the lane getting on, or failing, at all."""
+        return self.active and not self.idle and asyncio.get_running_loop().time() - self.moved_at > seconds
+
     def put(self, chunk: Chunk) -> None:
+        if self.idle:
+            self.got_on()
         chunk.reading = asyncio.create_task(chunk.until_read())
         chunk.reading.add_done_callback(lambda _: self.work.set())
         self.fetched[chunk.topic] = chunk.records[-1].offset + 1

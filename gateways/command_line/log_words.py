@@ -1,18 +1,20 @@
 """The words that go back over the log: `replay` and `skip-event`."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateways.command_line.failures import FAILED, USAGE, Failed
-from gateways.command_line.installation import Installation
+
+if TYPE_CHECKING:
+    from gateways.command_line.installation import Installation
 
 #: Nothing was rebuilt: apart from 1, which says that rows differed.
 NOT_REBUILT = 6
 
 
-def add_log_words(cli: typer.Typer, installation: Callable[[], Installation]) -> None:
+def add_log_words(cli: typer.Typer, installation: Callable[[], "Installation"]) -> None:
     """Adds `replay` and `skip-event`; `installation` finds the servers of the running installation."""
 
     @cli.command()
@@ -22,7 +24,9 @@ def add_log_words(cli: typer.Typer, installation: Callable[[], Installation]) ->
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare only; change nothing.")] = False,
         yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     ) -> None:
-        """Rebuild read models from the log, name every row that differs, and put the rebuilt ones in place.
+        """Rebuild tables from the log, and name every wrong row.
+
+        The rebuilt tables are put in place of the live ones, so that wrong rows are repaired.
 
         Exit status 0: live and rebuilt tables were equal; 1: rows differed; 6: nothing was rebuilt.
         """
@@ -42,7 +46,10 @@ def add_log_words(cli: typer.Typer, installation: Callable[[], Installation]) ->
         position: Annotated[int, typer.Argument(min=0, help="The event's offset.")],
         reason: Annotated[str, typer.Option("--reason", help="Why, in a sentence; it stays in the log.")],
     ) -> None:
-        """Let projections pass over one event that they can't apply, now and in every rebuild."""
+        """Let projections pass over an event they can't apply.
+
+        It is recorded in the log: every rebuild passes over it as well.
+        """
         import asyncio  # noqa: PLC0415 - as above
 
         asyncio.run(_skip(installation(), topic, partition, position, reason))
@@ -58,7 +65,7 @@ def _chosen(names: Sequence[str], every: bool) -> list[str]:
     return known if every else [name for name in known if name in names]
 
 
-async def _replay(installation: Installation, names: Sequence[str], *, dry_run: bool) -> int:
+async def _replay(installation: "Installation", names: Sequence[str], *, dry_run: bool) -> int:
     from gateways.command_line.installation import tables_of  # noqa: PLC0415 - as above
     from gateways.command_line.replay import replay  # noqa: PLC0415 - as above
     from gateways.log.event_log import EventLog, LogUnavailable  # noqa: PLC0415 - as above
@@ -84,7 +91,7 @@ async def _replay(installation: Installation, names: Sequence[str], *, dry_run: 
         await log.close()
 
 
-async def _skip(installation: Installation, topic: str, partition: int, position: int, reason: str) -> None:
+async def _skip(installation: "Installation", topic: str, partition: int, position: int, reason: str) -> None:
     from gateways.command_line.skip_event import skip_event  # noqa: PLC0415 - as above
     from gateways.log.event_log import EventLog, LogUnavailable  # noqa: PLC0415 - as above
 

@@ -142,7 +142,7 @@ def test_settings_are_json_lines_for_programs(alone: Installed) -> None:
 def test_settings_are_a_table_where_one_is_asked_for(alone: Installed) -> None:
     said = alone.says("settings", "--output", "table")
     assert said.code == 0
-    assert re.search(r"^ *POSTLEDGER_HTTP +127\.0\.0\.1:8080", said.out, re.MULTILINE)
+    assert re.search(r"^ *POSTLEDGER_HTTP +text +127\.0\.0\.1:8080", said.out, re.MULTILINE)
 
 
 def test_a_table_on_a_terminal_has_no_colours_where_they_are_unwanted(
