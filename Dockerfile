@@ -4,10 +4,10 @@ FROM python:3.11-slim
 ENV PYTHONUNBUFFERED=1
 WORKDIR /app
 
-COPY .ci/uv.lock requirements.lock ./
-RUN pip install --no-cache-dir --require-hashes --requirement uv.lock \
+COPY .ci/requirements-uv.lock requirements.lock ./
+RUN pip install --no-cache-dir --require-hashes --requirement requirements-uv.lock \
     && uv pip install --system --no-cache --require-hashes --compile-bytecode --requirement requirements.lock \
-    && rm uv.lock
+    && rm requirements-uv.lock
 
 COPY main.py ./
 COPY domain domain

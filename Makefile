@@ -51,13 +51,13 @@ lock: $(UV)
 clean:
 	rm -rf $(VENV)
 
-$(UV): .ci/environment .ci/uv.lock
+$(UV): .ci/environment .ci/requirements-uv.lock
 	@$(SYNC)
 
-$(RUNS): requirements.lock .ci/environment .ci/uv.lock
+$(RUNS): requirements.lock .ci/environment .ci/requirements-uv.lock
 	@$(SYNC) requirements.lock
 	@touch $@
 
-$(TESTS): requirements-dev.lock .ci/environment .ci/uv.lock
+$(TESTS): requirements-dev.lock .ci/environment .ci/requirements-uv.lock
 	@$(SYNC) requirements-dev.lock
 	@touch $@ $(RUNS)
