@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from gateways.command_line.installation import Installation
     from gateways.settings import Settings
 
-ROLES = ("http", "smtp", "work", "project")
 cli = typer.Typer(
     no_args_is_help=True,
     add_completion=False,

@@ -30,6 +30,7 @@ from gateways.local_children import CannotStart, Child, trim
 from gateways.local_kafka import LocalKafka
 from gateways.local_ports import free_port, is_free
 from gateways.local_postgres import LocalPostgres
+from gateways.private_files import write_private
 
 CACHE = Path("~/.cache/postledger")
 _LEAST_FREE_BYTES = 200 * 1024 * 1024
@@ -265,8 +266,4 @@ def _remembered_ports(data: Path) -> dict[str, int]:
 
 
 def _remember(data: Path, servers: Servers) -> None:
-    coming = data / "servers.json.coming"
-    coming.unlink(missing_ok=True)
-    coming.touch(mode=0o600)
-    coming.write_text(json.dumps(asdict(servers) | {"pid": os.getpid()}) + "\n")
-    coming.replace(data / "servers.json")
+    write_private(data / "servers.json", json.dumps(asdict(servers) | {"pid": os.getpid()}) + "\n")

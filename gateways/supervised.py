@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from gateways.private_files import write_private
+
 #: What each word of the command line loads before it waits.
 LOADED_EARLY: Final = {
     "http": ("gateways.http.opening",),
@@ -30,8 +32,4 @@ def wait_for_servers(sign: Path, *words: str) -> None:
 
 def pass_on(sign: Path, further: Path) -> None:
     """Makes a sign of the same content for those who wait for more than the servers."""
-    coming = further.with_suffix(".coming")
-    coming.unlink(missing_ok=True)
-    coming.touch(mode=0o600)
-    coming.write_text(sign.read_text())
-    coming.replace(further)
+    write_private(further, sign.read_text())

@@ -18,6 +18,7 @@ from typing import Final
 
 from gateways.local_children import CannotStart, Child, trim
 from gateways.local_servers import LocalServers, Servers
+from gateways.private_files import write_private
 
 #: What runs together in one process.
 PROCESSES: Final[dict[str, tuple[str, ...]]] = {"workers": ("work", "project"), "doors": ("http", "smtp")}
@@ -139,11 +140,7 @@ class Supervisor:
 
 def _tell(sign: Path, servers: Servers) -> None:
     """Where the servers are, for our children's eyes: the address of Postgres holds its password."""
-    coming = sign.with_suffix(".coming")
-    coming.unlink(missing_ok=True)
-    coming.touch(mode=0o600)
-    coming.write_text(json.dumps(asdict(servers)))
-    coming.replace(sign)
+    write_private(sign, json.dumps(asdict(servers)))
 
 
 async def _train(local: LocalServers) -> None:

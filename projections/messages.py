@@ -204,17 +204,6 @@ async def newest(pool: "Pool[Any]", mailbox: str, *, before: int, limit: int, of
     return [Listed(*row) for row in rows]
 
 
-async def shown_since(pool: "Pool[Any]", mailbox: str, position: int, *, limit: int) -> list[Listed]:
-    """What became visible at this position or later, oldest first."""
-    rows = await pool.fetch(
-        f"select {LISTED} from messages where mailbox = $1 and shown_at >= $2 order by shown_at limit $3",  # noqa: S608 - a constant
-        mailbox,
-        position,
-        limit,
-    )
-    return [Listed(*row) for row in rows]
-
-
 async def whole(pool: "Pool[Any]", mailbox: str, message: str) -> Whole | None:
     """One visible message of this mailbox."""
     row = await pool.fetchrow(
