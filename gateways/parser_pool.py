@@ -147,7 +147,8 @@ class _Lane:
                 await child.start(self._limits)
             finally:
                 self._starting -= 1
-            self._children.append(child)
+            if not child.ended:
+                self._children.append(child)
             if self._closed:
                 child.kill()
             self._hand_out()

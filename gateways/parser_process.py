@@ -121,7 +121,8 @@ class ParserProcess(asyncio.Protocol):
             self._watch = self._loop.call_later(self._patience_seconds, self._look)
 
     def retire(self) -> None:
-        """Close the socket: the child ends when it has noticed."""
+        """Close the socket: the child ends when it has noticed. What it is given in between goes to its successor."""
+        self.retiring = True
         if self._transport is not None:
             self._transport.close()
 

@@ -135,7 +135,7 @@ class EventLog:
                 reader.seek(tp, position)
                 while (end := await self._end(reader, tp, max(floor, position))) > position:
                     while position < end:
-                        async with asyncio.timeout(STALLED_SECONDS):
+                        async with asyncio.timeout(STALLED_SECONDS + 1):
                             records = await self._some(reader, tp, topic)
                         _without_gap(records, position)
                         position += len(records)
@@ -147,8 +147,12 @@ class EventLog:
     @staticmethod
     async def _end(reader: AIOKafkaConsumer, tp: TopicPartition, floor: int) -> int:
         """Where the partition ends, once that is not below the floor; raises TimeoutError where it stays below."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + STALLED_SECONDS
         async with asyncio.timeout(STALLED_SECONDS):
             while (end := (await reader.end_offsets([tp]))[tp]) < floor:
+                if loop.time() > deadline:
+                    raise TimeoutError(f"the end is still below {floor}")
                 # A leader that has fallen behind says so without an error: ask the others who leads.
                 await reader._client.force_metadata_update()  # noqa: SLF001 - the public way waits metadata_max_age_ms
                 await asyncio.sleep(0.1)
@@ -156,10 +160,14 @@ class EventLog:
 
     @staticmethod
     async def _some(reader: AIOKafkaConsumer, tp: TopicPartition, topic: str) -> list[Record]:
-        while True:
+        """The next records; raises TimeoutError where none come. By the clock: a client library may swallow a cancellation."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + STALLED_SECONDS
+        while loop.time() < deadline:
             found = await reader.getmany(tp, timeout_ms=300, max_records=2000)
             if records := found.get(tp):
                 return [as_record(record, topic) for record in records]
+        raise TimeoutError("no records came")
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """First offset kept and the offset after the last; raises LogUnavailable. A stale leader's end is too short."""

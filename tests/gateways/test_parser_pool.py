@@ -140,6 +140,14 @@ async def test_the_child_for_full_mails_ends_after_idling() -> None:
         assert (await pool.parse(small(1), full=True)).state == "whole"
 
 
+async def test_a_mail_that_comes_while_the_idle_child_leaves_is_read_by_the_next_one() -> None:
+    async with ParserPool(idle_seconds=0) as pool:
+        for number in range(24):
+            assert (await pool.parse(small(number), full=True)).state == "whole"
+            for _ in range(number % 4):
+                await asyncio.sleep(0)
+
+
 async def test_a_caller_that_stops_waiting_disturbs_nobody() -> None:
     async with ParserPool(quick_seconds=20) as pool:
         await pool.parse(small(0))
