@@ -35,7 +35,7 @@ from gateways.private_files import write_private
 CACHE = Path("~/.cache/postledger")
 _LEAST_FREE_BYTES = 200 * 1024 * 1024
 _GUARDS_SECONDS = 15.0
-_HEALTHY_SECONDS = 30.0
+_HEALTHY_SECONDS = 10.0
 _RESTARTS = 6
 
 

@@ -51,6 +51,7 @@ async def outage(tmp_path) -> AsyncIterator[Outage]:
         watching = asyncio.create_task(local.watch())
         async with installed(servers, servers.database_url, "", tmp_path / "house") as house:
             yield Outage(local, house)
+        assert not watching.done(), "a server was given up on"
         watching.cancel()
 
 
