@@ -46,4 +46,22 @@ class EventSkipped:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class InputsAdvanced:
+    """The decider has decided its inputs up to here, and no event followed from the last of these commands."""
+
+    inputs: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class InputReset:
+    """Records that were removed before they were decided are passed over: an operator said so."""
+
+    topic: str
+    from_offset: int
+    to_offset: int
+    by: str
+    reason: str
+
+
 Outcome = CommandLapsed | CommandFailed | CommandUnreadable

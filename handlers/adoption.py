@@ -3,9 +3,13 @@
 A lane adopts when it takes a partition over, and whenever it can't know where the log ends: after a batch that landed
 elsewhere, or of which nothing was heard. It begins with the snapshot and folds the valid records that follow it.
 
-Before that it makes sure that this is the log, and these are the inputs, that its partition was decided on: log start ≤
-next ≤ end must hold for all of them. A leader that has fallen behind looks too short for a while; what stays too short,
-or begins too late, has lost records, and then the lane stops for good and says so.
+It makes sure that this is the log, and these are the inputs, that its partition was decided on: log start ≤ next ≤ end must
+hold for all of them. A leader that has fallen behind looks too short for a while. What stays too short is not the topic that
+was decided on; an input that begins too late has lost records that had been acknowledged and may not have been decided. Then
+the lane stops for good and says so: only an operator can say that the lost ones be passed over (`log.input-reset`).
+
+It never folds past an event that it does not understand: a newer version wrote it, and what that one decided next rests
+on it.
 """
 
 import asyncio
@@ -14,11 +18,19 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Final
 
-from domain.outcomes import CommandFailed, CommandLapsed, CommandUnreadable
+from domain.outcomes import (
+    CommandFailed,
+    CommandLapsed,
+    CommandUnreadable,
+    EventSkipped,
+    InputReset,
+    LogOpened,
+)
 from handlers.context import Context, Log
 from handlers.documents import KeepsSnapshots, Key
 from handlers.lane import Lane, LaneStoppedError, MovedError
-from schemas.envelope import Record, Source, first, milliseconds
+from schemas.envelope import Record, first, milliseconds
+from schemas.inputs import fold_inputs
 from schemas.snapshots import Checkpoint
 
 #: Seconds for which a topic may look other than what was decided from it before the lane stops and says so.
@@ -28,7 +40,28 @@ LOOK_SECONDS: Final = 1.0
 #: Documents changed by the tail from which a snapshot is written on the way, so that memory stays bounded.
 DIRTY: Final = 20_000
 
+#: What keeps a lane from reading its log until its process is updated.
+NEWER: Final = (
+    "{record.topic}/{record.partition}/{record.offset} holds {kind}, which this version can't read: a newer version has "
+    "written to this log. Update this process; until then it decides nothing in this partition."
+)
+REMOVED: Final = (
+    "{topic}/{partition} begins at {start}, but what is to be decided next stood at {lowest}: records were removed that "
+    "had been acknowledged and may never have been decided. Restore the topic's data; or, to go on without them: "
+    "python main.py reset-input {topic} --partition {partition} --reason …"
+)
+ANOTHER: Final = (
+    "{topic}/{partition} holds offsets {start} to {end}, but what was decided rests on it from {lowest} up to {highest}: "
+    "this is not the topic it was decided on. Restore it, or start with an empty Kafka and an empty database."
+)
+
 OUTCOMES: Final = (CommandFailed, CommandLapsed, CommandUnreadable)
+#: Their time is that of an operator's clock, and not of the records that were decided.
+OF_OPERATORS: Final = (LogOpened, EventSkipped, InputReset)
+
+
+class NewerVersionError(Exception):
+    """The log holds an event that this version doesn't understand; says which, and what to do."""
 
 
 def fold(context: Context, lane: Lane, subject: str, events: Sequence[Any]) -> None:
@@ -49,27 +82,25 @@ class Adopts:
         self._snapshots = snapshots
 
     async def adopt(self, lane: Lane) -> None:
-        """Raises MovedError (try again), LaneStoppedError, or what keeps the log or the snapshots from answering."""
+        """Raises MovedError (try again), LaneStoppedError, NewerVersionError, or what keeps log or snapshots away."""
         lane.documents.clear()
         saved = await self._snapshots.checkpoint(self._context.snapshot, lane.partition) or Checkpoint()
         lane.next, lane.now_ms = dict(saved.inputs), saved.now_ms
         floor = max(lane.floor, saved.end)
-        await self._holds(lane, self._context.events, saved.end, floor)
+        await self._holds(lane, self._context.events, saved.end, floor, ANOTHER)
         position = await self._fold_on(lane, saved, floor)
         await self.check_inputs(lane)
         lane.end = lane.floor = position
+        lane.trouble = ""
         lane.prove()
 
     async def check_inputs(self, lane: Lane) -> None:
         """Raises LaneStoppedError where an input is not the one that was decided on."""
-        nothing_decided = not lane.next
         for topic in self._context.inputs:
-            if nothing_decided:
-                lane.next[topic], _ = await self._log.bounds(topic, lane.partition)
             position = lane.next.setdefault(topic, 0)
-            await self._holds(lane, topic, position, position)
+            await self._holds(lane, topic, position, position, REMOVED)
 
-    async def _holds(self, lane: Lane, topic: str, lowest: int, highest: int) -> None:
+    async def _holds(self, lane: Lane, topic: str, lowest: int, highest: int, begins_late: str) -> None:
         """Returns once the topic begins at or before `lowest` and ends at or after `highest`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE_SECONDS
@@ -78,10 +109,11 @@ class Adopts:
             if start <= lowest and highest <= end:
                 return
             if loop.time() > deadline:
+                sentence = begins_late if start > lowest else ANOTHER
                 raise LaneStoppedError(
-                    f"{topic}/{lane.partition} holds offsets {start} to {end}, but what was decided rests on it from "
-                    f"{lowest} up to {highest}: this is not the topic it was decided on. Restore it, or start with an empty "
-                    f"Kafka and an empty database."
+                    sentence.format(
+                        topic=topic, partition=lane.partition, start=start, end=end, lowest=lowest, highest=highest
+                    )
                 )
             if not lane.active:
                 raise MovedError
@@ -106,19 +138,26 @@ class Adopts:
         return position
 
     async def _fold_tail(self, lane: Lane, records: list[Record], saved: Checkpoint) -> None:
-        read = [(record, first(record.headers)) for record in records]
-        ours = [(record, headers) for record, headers in read if not headers["ce_type"].startswith("log.")]
-        tail = [
-            (headers, self._context.vocabulary.decode(headers["ce_type"], record.value)) for record, headers in ours
-        ]
-        end = await lane.documents.load([key for headers, event in tail for key in self._touched(headers, event)])
+        tail = [self._understood(record) for record in records]
+        ours = [(headers, event) for _, headers, event in tail if not headers["ce_type"].startswith("log.")]
+        end = await lane.documents.load([key for headers, event in ours for key in self._touched(headers, event)])
         if end is not None and end != saved.end:
             raise MovedError
-        for headers, event in tail:
-            source = Source.read(headers["srcpos"])
-            lane.next[source.topic] = max(lane.next.get(source.topic, 0), source.offset + 1)
-            lane.now_ms = max(lane.now_ms, milliseconds(datetime.fromisoformat(headers["ce_time"])))
+        for record, headers, event in tail:
+            fold_inputs(lane.next, record, headers)
+            if not isinstance(event, OF_OPERATORS):
+                lane.now_ms = max(lane.now_ms, milliseconds(datetime.fromisoformat(headers["ce_time"])))
+        for headers, event in ours:
             fold(self._context, lane, headers["ce_subject"], [event])
+
+    def _understood(self, record: Record) -> tuple[Record, dict[str, str], Any]:
+        """Raises NewerVersionError."""
+        headers = first(record.headers)
+        kind = headers.get("ce_type", "a record without a type")
+        try:
+            return record, headers, self._context.vocabulary.decode(kind, record.value)
+        except ValueError as error:
+            raise NewerVersionError(NEWER.format(record=record, kind=kind)) from error
 
     def _touched(self, headers: dict[str, str], event: Any) -> list[Key]:
         sequence = ("sequence", headers["ce_subject"])

@@ -24,9 +24,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from domain.outcomes import CommandFailed, CommandLapsed, CommandUnreadable
-from handlers.adoption import Adopts, fold
+from handlers.adoption import Adopts, NewerVersionError, fold
+from handlers.append import compare_and_append
 from handlers.context import Context, KeepsDeadLetters, Log, Seeks, Unreadable, header
 from handlers.documents import Cut, Documents, KeepsSnapshots, Key
+from handlers.inputs import Proves
 from handlers.lane import Chunk, Lane, LaneStoppedError, MovedError
 from schemas.envelope import Headers, Record, event_headers, first, milliseconds, moment
 from schemas.topics import DECIDER_BATCH_BYTES
@@ -47,6 +49,8 @@ LARGEST_EVENT: Final = 524_288
 EVENT_OVERHEAD: Final = 2048
 #: Seconds that `stop` gives each lane to end the step it is in.
 STOP_SECONDS: Final = 15.0
+#: Seconds until a log in which a newer version has written is read again.
+NEWER_SECONDS: Final = 2.0
 
 #: U+0000 in a JSON body. Postgres can't hold it, so it would stop whoever writes what follows from it.
 NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -70,6 +74,7 @@ class Decider:
         self._log = log
         self._snapshots = snapshots
         self._adopts = Adopts(context, log, snapshots)
+        self._proves = Proves(context, log, self._save)
         self._dead_letters = dead_letters
         self.lanes: dict[int, Lane] = {}
         self.subscription: Seeks | None = None
@@ -89,24 +94,29 @@ class Decider:
             if lane := self.lanes.pop(number, None):
                 lane.retire()
 
+    async def trouble(self) -> str | None:
+        """What keeps partitions from being decided, as a sentence; None where nothing does."""
+        return " ".join(sorted({lane.trouble for lane in self.lanes.values() if lane.trouble})) or None
+
     async def take(self, records: Sequence[Record]) -> None:
         """Sorts records into lanes; returns when none of them has too much waiting."""
         chunks: dict[tuple[str, int], list[Record]] = {}
         for record in records:
             chunks.setdefault((record.topic, record.partition), []).append(record)
         for (topic, partition), found in chunks.items():
-            if (lane := self.lanes.get(partition)) and lane.active:
+            if (lane := self.lanes.get(partition)) and lane.active and not lane.trouble:
                 for start in range(0, len(found), BATCH):
                     lane.put(Chunk(topic, found[start : start + BATCH], self.context.inputs[topic]))
         while full := [lane for lane in self.lanes.values() if lane.full]:
             await full[0].room()
 
     async def stop(self) -> None:
-        """Ends every lane after the step it is in, with a last snapshot."""
+        """Ends every lane after the step it is in, with a last snapshot of all that it has decided."""
         if self._watching:
             self._watching.cancel()
         lanes, self.lanes = list(self.lanes.values()), {}
         for lane in lanes:
+            lane.last_words = True
             lane.retire()
         tasks = [lane.task for lane in lanes if lane.task]
         if tasks:
@@ -142,13 +152,14 @@ class Decider:
                     await self._adopts.adopt(lane)
                     self._line_up(lane)
                 lane.got_on()
-                chunks = await lane.next_chunks(BATCH, SNAPSHOT_SECONDS if lane.documents.dirty else None)
+                chunks = await lane.next_chunks(BATCH, self._idle_seconds(lane))
                 if chunks:
                     await self._step(lane, chunks)
                     lane.done(chunks)
                     self._line_up(lane)
                     pause = 0.01
                 self._write_behind(lane)
+                await self._proves.when_due(lane)
             except LaneStoppedError as stopped:
                 lane.retire()
                 self.on_stopped(str(stopped))
@@ -157,6 +168,11 @@ class Decider:
                 lane.got_on()
                 await asyncio.sleep(random.uniform(pause, pause * 5))  # noqa: S311 - spreads writers, hides nothing
                 pause = min(pause * 2, 0.2)
+            except NewerVersionError as newer:
+                if lane.trouble != str(newer):
+                    log.critical(str(newer))
+                lane.set_aside(str(newer))
+                await asyncio.sleep(NEWER_SECONDS)
             except Exception:
                 log.exception("lane backs off", extra={"context": self.context.name, "partition": lane.partition})
                 lane.forget()
@@ -164,11 +180,19 @@ class Decider:
                 await asyncio.sleep(random.uniform(pause * 5, pause * 10))  # noqa: S311 - as above
                 pause = min(pause * 2, 0.2)
         await self._last_snapshot(lane)
+        if lane.last_words:
+            await self._proves.at_the_end(lane)
+
+    def _idle_seconds(self, lane: Lane) -> float | None:
+        """Until there is something to do though nothing comes: a snapshot, or a marker."""
+        snapshot, marker = SNAPSHOT_SECONDS if lane.documents.dirty else None, self._proves.due_in(lane)
+        return min((due for due in (snapshot, marker) if due is not None), default=None)
 
     async def _step(self, lane: Lane, chunks: list[Chunk]) -> None:
         """Decides the records that are next in line and appends what follows from them."""
-        if any(chunk.records[0].offset < lane.next.get(chunk.topic, 0) for chunk in chunks):
-            # Records that were decided already come again after a rebalance, and from a topic that was made anew.
+        begins = {chunk.topic: chunk.records[0].offset for chunk in reversed(chunks)}
+        if any(offset != lane.next.get(topic, 0) for topic, offset in begins.items()):
+            # So it is after a rebalance; with a topic that was made anew; and where what comes next was removed.
             await self._adopts.check_inputs(lane)
         todo = self._in_line(lane, chunks)
         if not todo:
@@ -287,17 +311,11 @@ class Decider:
 
     async def _append(self, lane: Lane, decided: Decided) -> None:
         if not len(decided.batch):
-            # Nothing followed: it counts in memory only, until the next valid append shows that nothing was missed.
-            lane.next, lane.now_ms = decided.next, decided.now_ms
+            lane.went_on(decided.next, decided.now_ms)
             return
-        expected, lane.end = lane.end, None  # until it is acknowledged we do not know where the log ends
-        offset = await self._log.append(self.context.events, lane.partition, decided.batch)
-        if offset != expected:
-            if offset >= 0:
-                lane.floor = max(lane.floor, offset + len(decided.batch))
-            raise MovedError
-        lane.end = lane.floor = decided.position
+        await compare_and_append(self._log, self.context.events, lane, decided.batch)
         lane.next, lane.now_ms = decided.next, decided.now_ms
+        lane.marked_at = None
         lane.prove()
 
     # ── snapshots ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -79,7 +79,15 @@ class Lane:
     next: dict[str, int] = field(default_factory=dict)
     now_ms: int = 0
     proven: Checkpoint = field(default_factory=Checkpoint)
+    #: When (the event loop's clock) the first decision was made that `proven` does not have; None where there is none.
+    unproven_since: float | None = None
+    #: When the last marker was appended; None where events came after it.
+    marked_at: float | None = None
+    #: What keeps the lane from reading its log, as a sentence for operators; empty where nothing does.
+    trouble: str = ""
     active: bool = True
+    #: Whether it ends because its process does, and not because somebody else owns the partition now.
+    last_words: bool = False
     task: asyncio.Task[None] | None = None
     saving: asyncio.Task[None] | None = None
     saved_at: float = 0.0
@@ -177,11 +185,27 @@ class Lane:
         """The log has shown that nothing stands before `end` but what we have read."""
         assert self.end is not None
         self.proven = Checkpoint(self.end, dict(self.next), self.now_ms)
+        self.unproven_since = None
+
+    def went_on(self, following: dict[str, int], now_ms: int) -> None:
+        """Decisions were made from which nothing followed: they count in memory only, until the log has proven them."""
+        self.next, self.now_ms = following, now_ms
+        if self.unproven_since is None:
+            self.unproven_since = asyncio.get_running_loop().time()
 
     def forget(self) -> None:
         """What the log says is no longer known; what waits stays in line."""
         self.end = None
         self.documents.clear()
+
+    def set_aside(self, trouble: str) -> None:
+        """Nothing of it can be decided for now: what waits would only take room from other partitions."""
+        self.trouble = trouble
+        self.forget()
+        self.got_on()
+        for topic in list(self.queues):
+            self.drop(topic)
+        self.fetched.clear()
 
     def retire(self) -> None:
         self.active = False

@@ -4,9 +4,17 @@ from typing import Final, get_args
 
 from domain.account import AccountEvent
 from domain.mailbox_events import MailboxEvent
-from domain.outcomes import EventSkipped, LogOpened, Outcome
+from domain.outcomes import EventSkipped, InputReset, InputsAdvanced, LogOpened, Outcome
 from schemas.vocabulary import Vocabulary
 
-LOG: Final = Vocabulary("log", {LogOpened: "log.opened.v1", EventSkipped: "log.event-skipped.v1"})
+LOG: Final = Vocabulary(
+    "log",
+    {
+        LogOpened: "log.opened.v1",
+        EventSkipped: "log.event-skipped.v1",
+        InputsAdvanced: "log.inputs-advanced.v1",
+        InputReset: "log.input-reset.v1",
+    },
+)
 MAILBOX: Final = Vocabulary("mailbox", (*get_args(MailboxEvent), *get_args(Outcome)), others=(LOG,))
 ACCOUNT: Final = Vocabulary("account", (*get_args(AccountEvent), *get_args(Outcome)), others=(LOG,))

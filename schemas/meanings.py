@@ -28,6 +28,8 @@ FIELDS: Final = {
     "has_attachments": "Whether the mail has attachments; false as long as it is not parsed.",
     "hash": "SHA-256 of the whole API key, in hex. The key itself is kept nowhere.",
     "idempotency_key": "A digest of the caller's idempotency key; null where none was given or the caller is anonymous.",
+    "from_offset": "The offset in `topic` that was to be decided next.",
+    "inputs": "By topic: the next offset in this partition of it that is to be decided.",
     "key": "Id of the API key: `key_…`. Not the key.",
     "limit": "How many the plan allows; null unless a limit of the plan is the reason.",
     "limits": "What the plan allowed at that time.",
@@ -59,7 +61,9 @@ FIELDS: Final = {
     "state": "`whole`: parsed. `parsing`: received, shown when `MessageParsed` follows. `unparsed`: can't be parsed, "
     "readable as it came.",
     "summary": "Sender's address and name, subject and whether there are attachments as JSON, sealed; null unless parsed.",
+    "to_offset": "The first offset of `topic` that is still there: the one decided next.",
     "token_version": "Version of the mailbox's session token; an older one no longer opens it.",
+    "topic": "A topic that commands are read from.",
     "ttl_minutes": "The lifetime asked for in minutes, capped at what the plan allows; null asks for the plan's default.",
     "used": "How many there were at that time; null unless a limit of the plan is the reason.",
     "via": "How the mail came in.",
@@ -71,6 +75,7 @@ FIELDS: Final = {
     "EventSkipped.position": "Offset in this partition of the event that projections pass over.",
     "EventSkipped.reason": "The operator's reason, in a sentence.",
     "ExtendMailbox.ttl_minutes": "Minutes from now that the mailbox is to live; it never ends earlier for being extended.",
+    "InputReset.reason": "The operator's reason, in a sentence.",
     "MailboxExpired.at": "When the lifetime ended: the mailbox's `expires_at`.",
 }
 

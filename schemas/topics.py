@@ -62,4 +62,11 @@ DEAD_LETTERS: Final = Topic(
     "dead.letters", "the original's", "full original bytes, headers and cause", 90 * DAY_MS, acknowledged=False
 )
 
+#: Where an input's commands are decided: each input of a decider, and the truth topic of its context.
+DECIDED_IN: Final = {
+    MAILBOX_COMMANDS.name: MAILBOX_EVENTS.name,
+    MAIL_RAW.name: MAILBOX_EVENTS.name,
+    ACCOUNT_COMMANDS.name: ACCOUNT_EVENTS.name,
+}
+
 TOPICS: Final = (MAILBOX_COMMANDS, MAIL_RAW, MAILBOX_EVENTS, ACCOUNT_COMMANDS, ACCOUNT_EVENTS, DEAD_LETTERS)

@@ -1,4 +1,4 @@
-"""The words that go back over the log: `replay` and `skip-event`."""
+"""The words that go back over the log: `replay`, `skip-event` and `reset-input`."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ NOT_REBUILT = 6
 
 
 def add_log_words(cli: typer.Typer, installation: Callable[[], "Installation"]) -> None:
-    """Adds `replay` and `skip-event`; `installation` finds the servers of the running installation."""
+    """Adds `replay`, `skip-event` and `reset-input`; `installation` finds the servers of the running installation."""
 
     @cli.command()
     def replay(
@@ -53,6 +53,20 @@ def add_log_words(cli: typer.Typer, installation: Callable[[], "Installation"]) 
         import asyncio  # noqa: PLC0415 - as above
 
         asyncio.run(_skip(installation(), topic, partition, position, reason))
+
+    @cli.command("reset-input")
+    def reset_input(
+        topic: Annotated[str, typer.Argument(help="A topic that a decider reads, such as mailbox.commands.")],
+        reason: Annotated[str, typer.Option("--reason", help="Why, in a sentence; it stays in the log.")],
+        partition: Annotated[int, typer.Option("--partition", min=0)] = 0,
+    ) -> None:
+        """Let a decider pass over records that were removed before they were decided.
+
+        It does nothing where none is missing. It is recorded in the log: every decider folds it.
+        """
+        import asyncio  # noqa: PLC0415 - as above
+
+        asyncio.run(_reset(installation(), topic, partition, reason))
 
 
 def _chosen(names: Sequence[str], every: bool) -> list[str]:
@@ -105,4 +119,23 @@ async def _skip(installation: "Installation", topic: str, partition: int, positi
     typer.echo(
         f"{topic}/{partition}/{said} says that {position} is passed over: a stopped partition goes on now. Tables that "
         f"already hold what it says lose it when they are rebuilt: python main.py replay --all"
+    )
+
+
+async def _reset(installation: "Installation", topic: str, partition: int, reason: str) -> None:
+    from gateways.command_line.installation import tables_of  # noqa: PLC0415 - as above
+    from gateways.command_line.reset_input import reset_input  # noqa: PLC0415 - as above
+    from gateways.log.event_log import EventLog, LogUnavailable  # noqa: PLC0415 - as above
+
+    log = EventLog(installation.kafka, prefix=installation.topic_prefix)
+    try:
+        async with tables_of(installation) as pool:
+            said = await reset_input(log, pool, topic, partition, reason)
+    except LogUnavailable as error:
+        raise Failed(f"The log does not answer: {error}", code=FAILED) from error
+    finally:
+        await log.close()
+    typer.echo(
+        f"{topic}/{partition} goes on at {said.to_offset}: {said.to_offset - said.from_offset} records from "
+        f"{said.from_offset} on are gone and passed over. Start the role `work` again where it has stopped."
     )

@@ -172,6 +172,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--told", default=os.devnull)
     parser.add_argument("--owner", default="")
     parser.add_argument("--patience", type=float)
+    parser.add_argument("--quiet", type=float)
     asked = parser.parse_args(ours)
     signal.signal(signal.SIGUSR1, _tell_tasks)
     _scale_sessions(asked.owner)
@@ -179,6 +180,10 @@ def run(arguments: list[str]) -> None:
         from handlers import adoption
 
         adoption.PATIENCE_SECONDS = asked.patience  # type: ignore[misc]  # scaled, so that a test need not wait for it
+    if asked.quiet is not None:
+        from handlers import inputs
+
+        inputs.QUIET_SECONDS = asked.quiet  # type: ignore[misc]  # as above
     for text, signum in ((asked.kill, signal.SIGKILL), (asked.stop, signal.SIGSTOP)):
         if text:
             name, _, nth = text.rpartition(":")

@@ -12,7 +12,8 @@ store holds, and answers with violations; an empty list is the only good answer.
 - C7 rebuild: the live tables and every replay are the same to the byte.
 - C8 undecided: every command that must have an event has one.
 - C10 leak: a process holds no more than before.
-- log …: what only this log promises (DESIGN 4, rules 2 and 3): dense, opened, decided once and rightly, snapshots true.
+- log …: what only this log promises (DESIGN 4, rules 2 and 3): dense, opened, decided once and rightly; snapshots, and what
+  it says of its inputs, are true.
 """
 
 from collections import Counter, defaultdict
@@ -47,7 +48,7 @@ def check(observed: Observed) -> list[Violation]:
     for number, records in log_scan.partitions(observed.log).items():
         found = log_scan.facts(records)
         valid += found
-        again = Redecided(number, observed.inputs, observed.snapshots)
+        again = Redecided(number, observed.inputs, observed.snapshots, log_scan.claims(records))
         again.walk(found, records[-1].offset + 1)
         violations += [*log_scan.check_offsets(number, records), *log_scan.check_order(found), *again.violations]
         known |= again.fold.documents

@@ -13,7 +13,7 @@ from typing import Any
 from domain import mailbox_commands as commands
 from domain.mailbox_events import Digest, MessageState, Sealed
 from domain.mailbox_state import Mailbox, Message
-from domain.outcomes import CommandLapsed, CommandUnreadable, LogOpened
+from domain.outcomes import CommandLapsed, CommandUnreadable, InputsAdvanced, LogOpened
 from domain.plans import BUILT_IN
 from schemas import commands as command_schemas
 from schemas import events as event_schemas
@@ -23,6 +23,7 @@ from schemas.raw_mail import RawMail
 from schemas.snapshots import Checkpoint
 from schemas.vocabulary import encode
 from tests.faults.ledger import Operation, Outcome
+from tests.faults.log_scan import facts
 from tests.faults.observed import Observed, Resources, Shown, Snapshot
 from tests.faults.redecide import receive
 from tests.support.mailbox_words import create, roomy
@@ -76,10 +77,25 @@ class History:
         self._decide(record, command.mailbox, lapsed if late else self.fold.run(command, moment(self.now), owner))
 
     def unreadable(self, owner: str) -> None:
+        self._is_unreadable(owner, b'{"mailbox": 7', "invalid_body")
+        self._is_unreadable(
+            owner, encode(commands.DeleteMailbox("mbx_kept", owner)), "missing_header", ("notafter", b"soon")
+        )
+
+    def _is_unreadable(self, owner: str, value: bytes, cause: Any, *more: tuple[str, bytes]) -> None:
         name = f"cmd_{len(self.inputs)}"
         headers = command_headers(command_id=name, kind="mailbox.delete-mailbox.v1", subject=owner, at=moment(self.now))
-        record = self._input(COMMANDS, owner, b'{"mailbox": 7', headers)
-        self._decide(record, owner, [CommandUnreadable(name, "invalid_body", f"dead_{name}")])
+        record = self._input(COMMANDS, owner, value, [*headers, *more])
+        self._decide(record, owner, [CommandUnreadable(name, cause, f"dead_{name}")])
+
+    def advance(self) -> None:
+        """The log says how far the inputs are decided."""
+        event, position = InputsAdvanced(dict(self._next)), len(self.log)
+        headers = event_headers(
+            event_id=f"adv_{position}", kind=event_schemas.LOG.type_of(event), subject=f"adv_{position}",
+            at=moment(self.now), position=position, cause={}, source=Source(EVENTS, 0, position), sequence=1,
+        )  # fmt: skip
+        self._append("", encode(event), headers)
 
     def mail(
         self,
@@ -145,6 +161,7 @@ class History:
         for step in range(steps):
             self._something(step)
             if step % 20 == 19:
+                self.advance()
                 self.snapshot()
         self._a_bit_of_everything()
         self.snapshot()
@@ -204,6 +221,8 @@ class History:
         self.mail("mbx_gone", "acc_2", "too late")
         self.command(commands.PurgeMailbox("mbx_gone"), "acc_2")
         self.mail("mbx_gone", "acc_2", "far too late")
+        self.command(commands.PurgeMailbox("mbx_gone"), "acc_2")
+        self.advance()
 
     # ── looking at it ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -218,7 +237,7 @@ class History:
             mailbox, _, message = key[1].partition("/")
             if isinstance(found, Message) and found.state != "parsing" and mailbox in shown:
                 shown[mailbox].append(Shown(message, digests[message]))
-        valid = [(0, record.offset) for record in self.log[1:] if not record.void]
+        valid = [(0, fact.record.offset) for fact in facts(self.log)]
         quiet = Resources(descriptors=20, tasks=10, connections=4, resident_bytes=100_000_000)
         return Observed(
             operations=self.operations,

@@ -137,12 +137,14 @@ class Installation:
 
     # ── processes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def start(self, *names: str, kill: str = "", stop: str = "", owner: str = "", patience: float = 30) -> Role:
+    async def start(
+        self, *names: str, kill: str = "", stop: str = "", owner: str = "", patience: float = 30, quiet: float = 60
+    ) -> Role:
         """Starts roles in one process; returns when they are ready, or have ended already."""
         folder = Path(tempfile.mkdtemp(dir=self.settings.data, prefix="-".join(names) + "-"))
         ready, told = folder / "ready", folder / "told"
         arms = [*(["--kill", kill] if kill else []), *(["--stop", stop] if stop else [])]
-        scales = ["--patience", str(patience), "--told", str(told), "--owner", owner]
+        scales = ["--patience", str(patience), "--quiet", str(quiet), "--told", str(told), "--owner", owner]
         arguments = [*arms, *scales, "--", *names, "--ready-file", str(ready)]
         pid = await asyncio.to_thread(nursery().bear, arguments, self._environment(), folder / "log")
         role = Role(nursery(), pid, folder / "log", told)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from domain.outcomes import InputReset
 from schemas import commands, events, raw_mail
 from schemas.envelope import Record, Source, first
 from schemas.raw_mail import RawMail
@@ -45,6 +46,26 @@ def facts(records: Iterable[Record]) -> list[Fact]:
         for record, headers in valid
         if not headers.get("ce_type", "").startswith("log.")
     ]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A word of the log itself: every record of these inputs before the offset has been decided, or is passed over."""
+
+    offset: int
+    place: str
+    inputs: dict[str, int]
+
+
+def claims(records: Iterable[Record]) -> list[Claim]:
+    found = []
+    for record in records:
+        kind = first(record.headers).get("ce_type")
+        if not record.void and kind in ("log.inputs-advanced.v1", "log.input-reset.v1"):
+            said = events.LOG.decode(kind, record.value)
+            inputs = {said.topic: said.to_offset} if isinstance(said, InputReset) else said.inputs
+            found.append(Claim(record.offset, f"{record.partition}/{record.offset}", inputs))
+    return found
 
 
 def command_of(record: Record) -> Any:

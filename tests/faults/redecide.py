@@ -7,7 +7,7 @@ if there was a moment, between the decisions around it on its input, at which no
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, get_args
 
@@ -16,7 +16,7 @@ from domain.mailbox_events import MessageReceived, MessageRejected, RawPlace
 from domain.outcomes import CommandFailed, CommandLapsed, CommandUnreadable, Outcome
 from schemas.envelope import Record, Source, first, milliseconds, moment
 from schemas.raw_mail import RawMail
-from tests.faults.log_scan import Fact, command_of
+from tests.faults.log_scan import Claim, Fact, command_of
 from tests.faults.observed import Key, Snapshot, Violation
 from tests.support.spec import MAILBOX, Fold
 
@@ -26,19 +26,24 @@ MAY_END_IN_NOTHING = (ReportParsed, ExpireMailbox, PurgeMailbox)
 class Redecided:
     """One partition, walked from its beginning."""
 
-    def __init__(self, partition: int, inputs: Iterable[Record], snapshots: Iterable[Snapshot]) -> None:
+    def __init__(
+        self, partition: int, inputs: Iterable[Record], snapshots: Iterable[Snapshot], claims: Iterable[Claim]
+    ) -> None:
         self.fold = Fold(MAILBOX)
         self.violations: list[Violation] = []
         self._sequences: dict[Key, int] = {}
         self._partition = partition
         self._inputs = {record.source: record for record in inputs if record.partition == partition}
-        self._next = {source.topic: source.offset for source in sorted(self._inputs, key=lambda s: -s.offset)}
+        self._kept = {source.topic: source.offset for source in sorted(self._inputs, key=lambda s: -s.offset)}
+        self._next = dict(self._kept)
         self._snapshots = sorted(
             (found for found in snapshots if found.partition == partition), key=lambda found: found.checkpoint.end
         )
         self._silent: dict[Source, Record] = {}
         self._decided: dict[Source, str] = {}
         self._snapshot_inputs: dict[str, int] = {}
+        self._claims = list(claims)
+        self._claimed: dict[str, int] = {}
         self._now_ms = 0
 
     def walk(self, valid: list[Fact], end: int) -> None:
@@ -50,6 +55,7 @@ class Redecided:
             decision = list(group)
             self._compare_snapshots(decision[0].record.offset)
             self._settle()
+            self._hear_claims(decision[0].record.offset)
             self._passed_over({source.topic})
             self._check(source, decision)
             self._fold(decision)
@@ -57,6 +63,7 @@ class Redecided:
             self._look_ahead(source.topic, decided)
         self._compare_snapshots(end)
         self._settle()
+        self._hear_claims(end)
         self._passed_over(self._next)
         for snapshot in self._snapshots:
             self._say(
@@ -64,11 +71,13 @@ class Redecided:
             )
 
     def _go_on(self, source: Source) -> None:
-        """Each input is decided in its own order."""
-        if source.offset < self._next.get(source.topic, 0):
+        """Each input is decided in its own order; of records that are no longer kept nothing is known."""
+        if self._kept.get(source.topic, 0) <= source.offset < self._next.get(source.topic, 0):
             self._say("C5 order", str(source), f"It was decided after {source.topic} up to {self._next[source.topic]}.")
         if source.offset < self._snapshot_inputs.get(source.topic, 0):
             self._say("log snapshot", str(source), "A snapshot of before its decision says that it was decided.")
+        if source.offset < self._claimed.get(source.topic, 0):
+            self._say("log inputs", str(source), "The log itself says before its decision that it was decided.")
         self._next[source.topic] = max(self._next.get(source.topic, 0), source.offset + 1)
 
     def _say(self, rule: str, fact: Fact | str, sentence: str) -> None:
@@ -82,7 +91,7 @@ class Redecided:
             self._say("log decided once", begins, f"{source} was decided at {self._decided[source]} already.")
         self._decided.setdefault(source, begins.place)
         if record is None:
-            if source.offset >= min((s.offset for s in self._inputs if s.topic == source.topic), default=0):
+            if source.offset >= self._kept.get(source.topic, 0):
                 self._say("C2 phantom", begins, f"It was decided on {source}, and there is no such record.")
             return
         self._check_headers(record, decision)
@@ -108,7 +117,7 @@ class Redecided:
 
     def _expected(self, record: Record, decision: list[Fact], now: datetime) -> Iterator[Any]:
         """What follows from this input record as things stand."""
-        name, logged, found = first(record.headers).get("ce_id", ""), decision[0].event, command_of(record)
+        name, logged, found = first(record.headers).get("ce_id", ""), decision[0].event, _readable(record)
         if found is None:
             letter = logged if isinstance(logged, CommandUnreadable) else None
             yield CommandUnreadable(
@@ -152,8 +161,20 @@ class Redecided:
             self._say("C8 undecided", str(source), "No event follows from it, though the rules have one for it.")
             del self._silent[source]
 
+    def _hear_claims(self, before: int) -> None:
+        """What the log said before this offset was decided: nothing may be there any more that should have an event."""
+        while self._claims and self._claims[0].offset < before:
+            claim = self._claims.pop(0)
+            for topic, offset in claim.inputs.items():
+                self._claimed[topic] = max(self._claimed.get(topic, 0), offset)
+            for source in [source for source in self._silent if source.offset < claim.inputs.get(source.topic, 0)]:
+                self._say(
+                    "log inputs", claim.place, f"{source} is said to be decided, and the rules have an event for it."
+                )
+                del self._silent[source]
+
     def _ends_in_nothing(self, record: Record) -> bool:
-        command = command_of(record)
+        command = _readable(record)
         if not isinstance(command, MAY_END_IN_NOTHING) or _lapsed(record):
             return False
         return not self.fold.decide(command, moment(max(self._now_ms, record.timestamp_ms)), record.key)
@@ -187,10 +208,23 @@ class Redecided:
         return found
 
 
+def _readable(record: Record) -> Any:
+    """The command of a record, or its `RawMail`; None where that can't be read, or when it lapses can't."""
+    try:
+        _not_after(record)
+    except ValueError:
+        return None
+    return command_of(record)
+
+
+def _not_after(record: Record) -> datetime | None:
+    text = first(record.headers).get("notafter")
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None
+
+
 def _lapsed(record: Record) -> datetime | None:
     """Its `not_after`, where it was appended later than that: whoever sent it was promised nothing."""
-    text = first(record.headers).get("notafter")
-    not_after = datetime.fromisoformat(text) if text else None
+    not_after = _not_after(record)
     return not_after if not_after and record.timestamp_ms > milliseconds(not_after) else None
 
 

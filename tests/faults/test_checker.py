@@ -1,77 +1,21 @@
 """The checker is worth what it finds: one planted violation in each history, and none in a clean one."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from functools import wraps
-from typing import Any
 
 import pytest
 
 from domain.mailbox_events import MailboxExtended, MessageReceived, MessageRejected
-from schemas import events as event_schemas
 from schemas.envelope import Record
 from schemas.snapshots import Checkpoint
-from schemas.vocabulary import encode
 from tests.faults.checker import check
 from tests.faults.histories import EVENTS, MAIL, History
 from tests.faults.ledger import Operation
 from tests.faults.log_scan import Fact, facts
 from tests.faults.observed import Observed, Resources, Shown
+from tests.faults.planting import Plant, appended, fact, moved, with_event, with_headers, with_record, without_snapshots
 
 SEEDS = range(3)
-Plant = Callable[[Observed], Observed]
-
-
-# ── tools to plant with ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def with_headers(record: Record, **changed: str) -> Record:
-    """The record with these headers as given."""
-    return replace(
-        record, headers=[(name, changed.get(name, value.decode()).encode()) for name, value in record.headers]
-    )
-
-
-def with_event(record: Record, event: Any) -> Record:
-    return replace(with_headers(record, ce_type=event_schemas.MAILBOX.type_of(event)), value=encode(event))
-
-
-def with_record(observed: Observed, record: Record) -> Observed:
-    """The log with this record in the place of the one at its offset."""
-    return replace(observed, log=[record if found.offset == record.offset else found for found in observed.log])
-
-
-def moved(record: Record, offset: int) -> Record:
-    """The record as it would stand, valid, at another offset."""
-    return with_headers(replace(record, offset=offset), position=str(offset))
-
-
-def fact(observed: Observed, kind: type, **fields: Any) -> Fact:
-    """The last valid event of this kind with these fields."""
-    return [
-        found
-        for found in facts(observed.log)
-        if isinstance(found.event, kind) and all(getattr(found.event, name) == value for name, value in fields.items())
-    ][-1]
-
-
-def appended(observed: Observed, *events: tuple[Fact, dict[str, str]]) -> Observed:
-    """The log with copies of these events behind it, their headers changed, each expecting the offset it got."""
-    log, end = list(observed.log), observed.log[-1].offset + 1
-    for number, (found, headers) in enumerate(events):
-        log.append(moved(with_headers(found.record, **headers), end + number))
-    return replace(observed, log=log)
-
-
-def without_snapshots(plant: Plant) -> Plant:
-    """A plant in a history where no snapshot gives the violation away."""
-
-    @wraps(plant)
-    def planted(observed: Observed) -> Observed:
-        return plant(replace(observed, snapshots=()))
-
-    return planted
 
 
 # ── the plants ────────────────────────────────────────────────────────────────────────────────────────────────────────

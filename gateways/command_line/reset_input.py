@@ -1,0 +1,103 @@
+"""`main.py reset-input`: an operator's word that what was removed from an input before it was decided be passed over.
+
+A decider stops where its input begins after what is to be decided next: acknowledged records are missing, and only a person
+can say that they won't come back. It is said in the log itself, by compare and append, beside deciders that are alive; they
+fold it like everything else, and so does every later one.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+import orjson
+
+from domain.outcomes import InputReset
+from gateways.command_line.failures import NOT_FOUND, USAGE, Failed
+from gateways.log.event_log import LogUnavailable
+from gateways.stores.postgres import Pool
+from schemas.envelope import Record, Source, event_headers, first
+from schemas.events import LOG
+from schemas.ids import new_id
+from schemas.inputs import fold_inputs
+from schemas.topics import DECIDED_IN
+from schemas.vocabulary import encode
+
+#: Tries to append before deciders that write at the same time are left alone.
+TRIES: Final = 20
+#: The snapshot that is furthest on; what it says of the inputs is the same for every version of a fold.
+SNAPSHOT: Final = (
+    "select events_end, inputs from decider_checkpoints where starts_with(context, $1) and partition = $2 "
+    "order by events_end desc limit 1"
+)
+
+
+class Log(Protocol):
+    """What this needs of `gateways/log/event_log.py`."""
+
+    async def partitions(self, topic: str) -> list[int]: ...
+
+    async def bounds(self, topic: str, partition: int) -> tuple[int, int]: ...
+
+    def read_on(self, topic: str, partition: int, position: int, *, floor: int = 0) -> AsyncIterator[list[Record]]: ...
+
+    def batch(self) -> Any: ...
+
+    async def append(self, topic: str, partition: int, batch: Any) -> int: ...
+
+
+async def reset_input(log: Log, pool: Pool, topic: str, partition: int, reason: str) -> InputReset:
+    """What was said. Raises Failed, where nothing is missing from the input or nothing was said, and LogUnavailable."""
+    if topic not in DECIDED_IN:
+        raise Failed(f"{topic} is no input of a decider: {', '.join(DECIDED_IN)}.", code=USAGE)
+    if partition not in await log.partitions(DECIDED_IN[topic]):
+        raise Failed(f"{topic} has no partition {partition}.", code=NOT_FOUND)
+    said: InputReset | None = None
+    for attempt in range(TRIES):
+        try:
+            position, end = await _decided(log, pool, topic, partition)
+            start, _ = await log.bounds(topic, partition)
+            if said is not None and position >= said.to_offset:
+                return said
+            if start <= position:
+                raise Failed(
+                    f"Nothing is missing: {topic}/{partition} begins at {start}, and {position} is to be decided next."
+                )
+            said = InputReset(topic, position, start, "operator", reason)
+            await _append(log, partition, end, said)
+        except LogUnavailable:
+            if attempt == TRIES - 1:
+                raise
+        await asyncio.sleep(0.02 * attempt)
+    raise Failed(f"Others write to {DECIDED_IN[topic]}/{partition} all the time: try again.")
+
+
+async def _decided(log: Log, pool: Pool, topic: str, partition: int) -> tuple[int, int]:
+    """The offset of the input that is to be decided next, by the truth topic up to its end; and that end."""
+    truth = DECIDED_IN[topic]
+    row = await pool.fetchrow(SNAPSHOT, truth.removesuffix("events"), partition)
+    end, inputs = (row["events_end"], orjson.loads(row["inputs"])) if row else (0, {})
+    async for records in log.read_on(truth, partition, end):
+        for record in records:
+            if not record.void:
+                fold_inputs(inputs, record, first(record.headers))
+        end += len(records)
+    return inputs.get(topic, 0), end
+
+
+async def _append(log: Log, partition: int, end: int, said: InputReset) -> None:
+    """Void where somebody else was first: reading on tells."""
+    truth, reset_id = DECIDED_IN[said.topic], new_id("rst")
+    headers = event_headers(
+        event_id=reset_id,
+        kind=LOG.type_of(said),
+        subject=reset_id,
+        at=datetime.now(UTC),
+        position=end,
+        cause={},
+        source=Source(truth, partition, end),
+        sequence=1,
+    )
+    batch = log.batch()
+    batch.add([(b"", encode(said), headers)])
+    await log.append(truth, partition, batch)
