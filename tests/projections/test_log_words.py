@@ -1,4 +1,4 @@
-"""`replay` and `skip-event` as an operator types them."""
+"""`replay`, `skip-event` and `reset-input` as an operator types them."""
 
 import asyncio
 import json
@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 import typer
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
 from typer.testing import CliRunner, Result
 
 from gateways.command_line.failures import Failed
 from gateways.command_line.installation import Installation
 from gateways.command_line.log_words import add_log_words
 from gateways.local_servers import Servers
+from gateways.log.provision import admin
+from schemas.envelope import command_headers, moment
 from tests.support.mail_history import TOPIC, MailLog, lives, mail_log, projecting
 from tests.support.waiting import folded
 
@@ -92,3 +96,34 @@ def test_skip_event_is_kept_in_the_log_with_its_reason(terminal: Terminal) -> No
     assert not record.void
     assert json.loads(record.value) == {"position": 3, "reason": "it must not be seen"}
     assert f"{TOPIC}/0/{record.offset}" in said.stdout
+
+
+def test_reset_input_is_kept_in_the_log_and_no_table_has_anything_of_it(terminal: Terminal) -> None:
+    async def lose_three_of_five(mail: MailLog) -> None:
+        batch = mail.log.batch()
+        batch.add([(b"", b"{}", command_headers(command_id="c", kind="k", subject="s", at=moment(0)))] * 5)
+        await mail.log.append("mail.raw", 0, batch)
+        async with admin(mail.kafka) as client:
+            await client.delete_records({TopicPartition(f"{mail.prefix}mail.raw", 0): RecordsToDelete(3)})
+
+    words = ("reset-input", "mail.raw", "--partition", "0", "--reason", "the machine was off all summer")
+    nothing = terminal.types(*words).exception
+    assert isinstance(nothing, Failed)
+    assert str(nothing) == "Nothing is missing: mail.raw/0 begins at 0, and 0 is to be decided next."
+    terminal.does(lose_three_of_five)
+    done = terminal.types(*words)
+    assert done.stdout.startswith("mail.raw/0 goes on at 3: 3 records from 0 on are gone and passed over.")
+
+    async def fold(mail: MailLog) -> Any:
+        async with projecting(mail):
+            await folded(mail)
+        records = [record async for batch in mail.log.read_on(TOPIC, 0, 0) for record in batch]
+        return records[-1]
+
+    record = terminal.does(fold)
+    assert (dict(record.headers)["ce_type"], record.void) == (b"log.input-reset.v1", False)
+    assert json.loads(record.value) == {
+        "topic": "mail.raw", "from_offset": 0, "to_offset": 3, "by": "operator", "reason": "the machine was off all summer",
+    }  # fmt: skip
+    assert terminal.types("replay", "--all", "--dry-run").exit_code == 0
+    assert "Nothing is missing" in str(terminal.types(*words).exception)

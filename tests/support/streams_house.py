@@ -244,7 +244,7 @@ def headers_of(event: Any, position: int, vocabulary: Vocabulary, topic: str, pa
     return event_headers(
         event_id=new_id("evt"),
         kind=vocabulary.type_of(event),
-        subject=getattr(event, "mailbox", None) or event.account,
+        subject=getattr(event, "mailbox", None) or getattr(event, "account", "about the log itself"),
         at=datetime.now(UTC),
         position=position,
         cause={},
