@@ -61,9 +61,11 @@ class House:
         """What every role needs."""
         from gateways.log.command_log import CommandLog
         from gateways.stores.keyring import Keyring
+        from gateways.stores.one_keyset import check_keyset
         from gateways.stores.postgres import pooled
 
         self.pool = await self.stack.enter_async_context(pooled(self.database_url, size=10))
+        await check_keyset(self.pool, self.keyset, self.settings.keyset_path)
         self.keyring = Keyring(self.pool, self.keyset)
         self.command_log = CommandLog(self.kafka, prefix=self.prefix)
         self.stack.push_async_callback(self.command_log.close)

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 CLAIMS: Final = 200
 #: Seconds to the next look where nothing is due.
 LOOK_SECONDS: Final = 0.5
+#: Seconds until what was destroyed is looked for again, after the first look at the start: a restored database learns from
+#: the log what was purged since its backup only when it has caught up.
+AGAIN_SECONDS: Final = 600.0
 
 
 class Timer(Protocol):
@@ -52,6 +55,10 @@ class Destroys(Protocol):
 
     async def destroy(self, mailbox: str) -> None: ...
 
+    async def again(self) -> None:
+        """Does so again with what purged mailboxes had, where a restored backup brought it back."""
+        ...
+
 
 class Timers:
     """The one handler of due timers."""
@@ -63,8 +70,12 @@ class Timers:
 
     async def run(self) -> None:
         """Until cancelled; an unreachable Postgres or log is waited for."""
+        loop, again_at = asyncio.get_running_loop(), 0.0
         while True:
             try:
+                if loop.time() >= again_at:
+                    await self._destroys.again()
+                    again_at = loop.time() + AGAIN_SECONDS
                 due = await self._claims.claim(CLAIMS)
                 await asyncio.gather(*[self._fire(timer) for timer in due])
             except Exception:

@@ -56,6 +56,13 @@ class Keyring:
         self._known.pop(subject, None)
         await self._pool.execute("delete from keyring where subject = $1", subject)
 
+    async def revived(self) -> list[str]:
+        """The purged mailboxes whose keys are there again: a backup was restored that had them."""
+        rows = await self._pool.fetch(
+            "select k.subject from keyring k join mailboxes m on m.mailbox = k.subject where m.ended = 'purged'"
+        )
+        return [row["subject"] for row in rows]
+
     async def _insert(self, rows: list[tuple[str, str, bytes]]) -> None:
         await self._pool.execute(
             "insert into keyring (subject, kid, wrapped) select * from unnest($1::text[], $2::text[], $3::bytea[])",

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from domain.mailbox_events import Digest
 
-Purpose = Literal["address", "message-id", "mailbox-token", "idempotency", "wrap-check"]
+Purpose = Literal["address", "message-id", "mailbox-token", "idempotency", "fingerprint"]
 TOKEN_PREFIX: Final = "uct_"  # noqa: S105 - a prefix that scanners recognise, no secret
 
 
@@ -46,6 +46,11 @@ class Keyset:
         if kid not in self._wrapping:
             raise KeysetError(f"the keyset has no key {kid}: is this the keyset this database was made with?")
         return self._wrapping[kid].decrypt(wrapped[:12], wrapped[12:], subject.encode())
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this keyset from any other, and nothing about it."""
+        return self.digest("fingerprint", "keyset")
 
     def digest(self, purpose: Purpose, *parts: str) -> Digest:
         """An HMAC-SHA-256 under this installation's key for the purpose, in base64url: for look-ups and comparisons."""

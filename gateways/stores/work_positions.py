@@ -84,3 +84,8 @@ class Destruction:
     async def destroy(self, mailbox: str) -> None:
         await self._blobs.destroy_all(mailbox)
         await self._keyring.destroy(mailbox)
+
+    async def again(self) -> None:
+        """What purged mailboxes had and a restored backup brought back."""
+        for mailbox in await self._keyring.revived():
+            await self.destroy(mailbox)

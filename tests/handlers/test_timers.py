@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from io import BytesIO
+from typing import Any
 
 import pytest
 
@@ -87,3 +89,56 @@ async def test_early_and_repeated_commands_change_nothing(house):
     expired = [fact.event.mailbox for fact in facts if isinstance(fact.event, MailboxExpired)]
     assert expired == [fleeting.mailbox]
     assert await violations(house) == []
+
+
+async def purged(house: Installation) -> tuple[Any, str]:
+    """The keyring's row of a mailbox, as a backup has it, and the mailbox, which has been purged since."""
+    work, project = await asyncio.gather(house.start("work"), house.start("project"))
+    box = await house.open_mailbox("acc_1", FLEETING)
+    backup = await house.pool.fetchrow("select * from keyring where subject = $1", box.mailbox)
+    async with asyncio.timeout(20):
+        while not await house.pool.fetchval("select ended from mailboxes where mailbox = $1", box.mailbox):
+            await asyncio.sleep(0.05)
+        await house.pool.execute("update timers set due = now() where kind = 'purge'")
+        while await house.pool.fetchval("select ended from mailboxes where mailbox = $1", box.mailbox) != "purged":
+            await asyncio.sleep(0.05)
+    await asyncio.gather(work.stop(), project.stop())
+    return backup, box.mailbox
+
+
+async def restored(house: Installation, backup: Any) -> None:
+    await house.pool.copy_records_to_table("keyring", schema_name="kept", records=[tuple(backup)])
+
+
+async def has_key(house: Installation, mailbox: str) -> bool:
+    return bool(await house.pool.fetchval("select exists (select from keyring where subject = $1)", mailbox))
+
+
+async def gone(house: Installation, mailbox: str) -> None:
+    async with asyncio.timeout(20):
+        while await has_key(house, mailbox):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_key_that_a_restored_backup_brings_back_is_destroyed_again_at_the_start(house):
+    backup, mailbox = await purged(house)
+    lasting = await house.open_mailbox("acc_2")
+    assert not await has_key(house, mailbox), "it was never destroyed"
+    await restored(house, backup)
+    await house.blobs.put(f"{mailbox}/msg_1.raw", BytesIO(b"mail"), b"0" * 32, b"")
+    work = await house.start("work")
+    await gone(house, mailbox)
+    assert house.blobs.names() == []
+    assert await work.stop() == 0
+    assert await has_key(house, lasting.mailbox)
+
+
+async def test_what_a_restored_database_learns_later_was_purged_is_destroyed_then(house, monkeypatch):
+    monkeypatch.setattr("handlers.timers.AGAIN_SECONDS", 0.1)
+    backup, mailbox = await purged(house)
+    async with AsyncExitStack() as stack:
+        await run_workers(house, stack, 1)
+        await house.pool.execute("update mailboxes set ended = 'expired' where mailbox = $1", mailbox)
+        await restored(house, backup)
+        await house.pool.execute("update mailboxes set ended = 'purged' where mailbox = $1", mailbox)
+        await gone(house, mailbox)

@@ -1,0 +1,43 @@
+"""One database, one keyset: with another one every role stops before it seals, or hands out, anything under it.
+
+With a keyset of another installation nothing that is sealed could be opened, no session token would hold and no address be
+found, while new mailboxes worked: two halves that no keyset opens together. So the database remembers a fingerprint.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+
+from gateways.stores.keyset import Keyset, KeysetError
+from gateways.stores.postgres import Pool
+
+REMEMBERED: Final = "select keyset from installation"
+#: Whoever is first: a second one's does not count.
+REMEMBER: Final = "insert into installation (keyset) values ($1) on conflict do nothing"
+
+
+async def check_keyset(pool: Pool, keyset: Keyset, path: Path) -> None:
+    """Returns where this is the keyset the database was made with, or the first it sees; raises KeysetError."""
+    remembered = await pool.fetchval(REMEMBERED)
+    if remembered is None and await _opens_what_is_there(pool, keyset):
+        await pool.execute(REMEMBER, keyset.fingerprint)
+        remembered = await pool.fetchval(REMEMBERED)
+    if remembered != keyset.fingerprint:
+        raise KeysetError(
+            f"{path} is not the keyset that this database was made with, and no other one opens what is sealed in it: "
+            f"restore the right file from your backup (POSTLEDGER_KEYSET says where it is looked for), or start with an "
+            f"empty Kafka and an empty database."
+        )
+
+
+async def _opens_what_is_there(pool: Pool, keyset: Keyset) -> bool:
+    """A database that remembers no keyset, being from before that was kept, may have been made with another."""
+    row = await pool.fetchrow("select kid, wrapped, subject from keyring limit 1")
+    if row is None:
+        return True
+    try:
+        keyset.unwrap(row["kid"], row["wrapped"], row["subject"])
+    except (KeysetError, InvalidTag):
+        return False
+    return True

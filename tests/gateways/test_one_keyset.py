@@ -1,0 +1,80 @@
+"""A keyset of another installation stops every role before anything happens under it."""
+
+import asyncio
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from gateways.local_servers import Servers
+from gateways.stores.keyring import Keyring
+from gateways.stores.keyset import Keyset, KeysetError, open_keyset
+from gateways.stores.one_keyset import check_keyset
+from gateways.stores.postgres import Pool, pooled
+from projections.migrate import migrate
+from tests.support.main_words import Installed
+
+
+@pytest.fixture
+async def pool(database: str):
+    await migrate(database)
+    async with pooled(database, size=4) as pool:
+        yield pool
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Keyset, Keyset]:
+    return open_keyset(tmp_path / "one.json"), open_keyset(tmp_path / "another.json")
+
+
+async def holds(pool: Pool, keyset: Keyset) -> bool:
+    try:
+        await check_keyset(pool, keyset, Path("keyset.json"))
+    except KeysetError:
+        return False
+    return True
+
+
+async def test_the_first_keyset_is_the_only_one(pool: Pool, two: tuple[Keyset, Keyset]) -> None:
+    assert [await holds(pool, keyset) for keyset in (two[0], two[1], two[0])] == [True, False, True]
+
+
+async def test_of_two_that_come_at_once_one_is_the_first(pool: Pool, two: tuple[Keyset, Keyset]) -> None:
+    held = await asyncio.gather(*[holds(pool, keyset) for keyset in two * 4])
+    assert {tuple(held[number::2]) for number in (0, 1)} == {(True,) * 4, (False,) * 4}
+
+
+async def test_a_database_that_remembers_none_takes_the_one_that_opens_its_keys(
+    pool: Pool, two: tuple[Keyset, Keyset]
+) -> None:
+    await Keyring(pool, two[1]).create("mbx_1")
+    assert [await holds(pool, keyset) for keyset in (two[0], two[1], two[0])] == [False, True, False]
+
+
+async def test_the_fingerprint_says_nothing_of_the_secrets(two: tuple[Keyset, Keyset], tmp_path: Path) -> None:
+    assert two[0].fingerprint != two[1].fingerprint
+    assert two[0].fingerprint == open_keyset(tmp_path / "one.json").fingerprint
+    assert two[0].fingerprint not in (tmp_path / "one.json").read_text()
+
+
+async def test_a_database_of_the_first_version_is_brought_up_to_date(database: str) -> None:
+    await migrate(database)
+    connection = await asyncpg.connect(database)
+    await connection.execute("drop table kept.installation; update public.alembic_version set version_num = '0001'")
+    await migrate(database)
+    assert await connection.fetch("select * from kept.installation") == []
+    await connection.close()
+
+
+def test_every_role_says_so_and_ends(servers: Servers, database: str, topic_prefix: str, tmp_path: Path) -> None:
+    """As when the file was deleted, and made anew by the next start."""
+    ours = Installed.at(tmp_path, kafka=servers.kafka, database_url=database, topic_prefix=topic_prefix)
+    assert ours.says("provision").code == 0
+    with ours.running("work", name="first"):
+        pass
+    (tmp_path / "keyset.json").unlink()
+    for role in ("http", "smtp", "work", "project"):
+        said = ours.says(role)
+        assert said.code == 1, role
+        assert said.err.startswith(f"{tmp_path}/keyset.json is not the keyset that this database was made with"), role
+        assert len(said.err.splitlines()) == 1, role
