@@ -56,6 +56,7 @@ class House:
         self.keyset = open_keyset(settings.keyset_path)
         self.blobs = LocalBlobs(settings.blobs_path)
         self.metrics = CollectorRegistry()
+        self.checks: dict[str, Callable[[], Coroutine[Any, Any, str | None]]] = {}
 
     async def open(self) -> None:
         """What every role needs."""
@@ -149,7 +150,7 @@ async def open_health(house: House, address: tuple[str, int]) -> None:
     async def kafka() -> None:
         await wait_for_broker(house.kafka, seconds=2)
 
-    await open_role_health(address, {"postgres": postgres, "kafka": kafka}, house.metrics, house.stack)
+    await open_role_health(address, {"postgres": postgres, "kafka": kafka, **house.checks}, house.metrics, house.stack)
 
 
 async def declare_work(house: House, subscriptions: Any) -> None:
@@ -174,6 +175,7 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     for context in (mailboxes.context(prepares), accounts.context()):
         decider = Decider(context, log, Snapshots(house.pool), DeadLetters(house.command_log))
         decider.on_stopped = end_process
+        house.checks[f"decider of {context.name}"] = decider.trouble
         decider.subscription = subscriptions.subscribe(
             list(context.inputs), group=f"decider.{context.snapshot}", consumes=decider
         )

@@ -15,11 +15,11 @@ CHECK_SECONDS: Final = 3.0
 UNKNOWN: Final = orjson.dumps(
     {"status": 404, "title": "Not found", "detail": "This role answers /livez, /readyz and /metrics."}
 )
-Check = Callable[[], Awaitable[None]]
+Check = Callable[[], Awaitable[str | None]]
 
 
 class RoleHealth:
-    """A tiny ASGI application. A check returns, or raises what is wrong."""
+    """A tiny ASGI application. A check answers with a sentence that says what is wrong, or None; or raises it."""
 
     def __init__(self, checks: Mapping[str, Check], registry: CollectorRegistry) -> None:
         self._checks = dict(checks)
@@ -52,10 +52,10 @@ class RoleHealth:
     async def _check(self, name: str) -> dict[str, Any]:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                await self._checks[name]()
+                wrong = await self._checks[name]()
         except Exception as error:  # noqa: BLE001 - whatever keeps a dependency from answering is what we report
             return {"ok": False, "cause": type(error).__name__}
-        return {"ok": True}
+        return {"ok": False, "cause": wrong} if wrong else {"ok": True}
 
 
 async def open_role_health(
