@@ -60,9 +60,10 @@ def add_log_words(cli: typer.Typer, installation: Callable[[], "Installation"]) 
         reason: Annotated[str, typer.Option("--reason", help="Why, in a sentence; it stays in the log.")],
         partition: Annotated[int, typer.Option("--partition", min=0)] = 0,
     ) -> None:
-        """Let a decider pass over records that were removed before they were decided.
+        """Go on without records that were never decided.
 
-        It does nothing where none is missing. It is recorded in the log: every decider folds it.
+        A decider stops where records are missing from its input; this says in the log that it shall go on. It does nothing
+        where none is missing.
         """
         import asyncio  # noqa: PLC0415 - as above
 
