@@ -1,7 +1,11 @@
-"""Three brokers: their leaders are killed and frozen under load, and two at once are gone; nothing acknowledged is lost.
+"""Three brokers: leaders are killed, frozen and cut off under load, and two at once are gone; nothing acknowledged is lost.
 
 Only `make faults` starts a cluster. What to expect was measured: a killed leader costs about the brokers' session time-out, a
-frozen one about the clients' request time-out more, and below two brokers in sync nothing is acknowledged at all.
+frozen one about the clients' request time-out more, and so does one that is cut off from its peers while clients still reach
+it. Below two brokers in sync nothing is acknowledged at all.
+
+Some roles know one broker only. While that is cut off it tells every new client of theirs what was true before, so that they
+adopt from a log that ends too early.
 """
 
 import asyncio
@@ -20,6 +24,9 @@ from tests.support.cluster import NODES, Cluster
 FULL = os.environ.get("FAULTS") == "full"
 ROUNDS = int(os.environ.get("FAULTS_ROUNDS", "5"))
 FROZEN_SECONDS = 12
+ISOLATED_SECONDS = 14
+#: The broker at which two of the roles bootstrap.
+ONLY_KNOWN = 1
 #: Seconds from a fault to the next acknowledged mail: the worst that was measured, and room for a small machine.
 RECOVERS_WITHIN = 45
 
@@ -65,6 +72,22 @@ class Faults:
         self.cluster.thaw(leader)
         await self.recovers("leader frozen, then thawed")
 
+    async def isolate_a_leader(self, number: int) -> None:
+        await self._isolate(await self.leader(number), "leader isolated")
+
+    async def isolate_the_only_known(self, number: int) -> None:
+        await self.leader(number)
+        await self._isolate(ONLY_KNOWN, "only known broker isolated")
+
+    async def _isolate(self, node: int, fault: str) -> None:
+        loop = asyncio.get_running_loop()
+        heals_at = loop.time() + ISOLATED_SECONDS
+        self.cluster.isolate(node)
+        await self.recovers(fault)
+        await asyncio.sleep(heals_at - loop.time())
+        self.cluster.heal(node)
+        await self.recovers(f"{fault}, then healed")
+
     async def leave_one(self, number: int) -> None:
         leader = await self.leader(number)
         others = [node for node in NODES if node != leader]
@@ -86,12 +109,16 @@ async def test_leaders_come_and_go_and_nothing_acknowledged_is_lost(servers, dat
         both = Servers(cluster.kafka, servers.database_url)
         async with installed(both, database, topic_prefix, tmp_path / "house", partitions=2) as house:
             await house.with_mailboxes(6)
-            roles = [await house.start(*names) for names in (["smtp"], ["work"], ["work"], ["project"])]
+            roles = [await house.start("smtp"), await house.start("work")]
+            house.settings = house.settings.model_copy(update={"kafka": cluster.address(ONLY_KNOWN)})
+            roles += [await house.start("work"), await house.start("project")]
             load = Load(house, seed)
             faults, loading = Faults(cluster, load, topic_prefix), asyncio.create_task(load.run())
             for number in range(ROUNDS):
                 await faults.kill_a_leader(number)
                 await faults.freeze_a_leader(number)
+                await faults.isolate_a_leader(number)
+                await faults.isolate_the_only_known(number)
                 await faults.leave_one(number)
             load.finishing.set()
             async with asyncio.timeout(90):
