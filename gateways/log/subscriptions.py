@@ -2,8 +2,11 @@
 
 Group offsets are committed at once (`ACK_FIRST`) and serve lag tools only: every loop seeks to the position that its own
 state tells. The settings are those that were found to matter: an `async` decoder (a sync one runs in a thread for each
-batch), `apply_types=False`, one hour of `batch_timeout_ms` (FastStream sleeps that time again after an empty poll), and the
-range assignor, which keeps the partitions of one number together.
+batch), `apply_types=False`, a poll that never ends without a record (FastStream sleeps as long again after one that did),
+and the range assignor, which keeps the partitions of one number together.
+
+What a loop raises is told, and the same records are given to it again: FastStream would pass them over. Each consumer is
+watched, and replaced where it is no member of its group any more: see group_member.py.
 """
 
 import asyncio
@@ -18,6 +21,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import FAKE_CONSUMER
 
+from gateways.log.group_member import GroupMember
 from gateways.log.kafka import as_record, client_settings
 from schemas.envelope import Record
 
@@ -27,6 +31,11 @@ log = logging.getLogger(__name__)
 BUSY_SECONDS: Final = 0.008
 GATHER_SECONDS: Final = 0.005
 
+#: Milliseconds that a poll waits for records: ten years.
+POLL_MS: Final = 315_360_000_000
+#: Seconds between two tries to give records to a loop that raises.
+RETRY_SECONDS: Final = 1.0
+
 #: Seconds that consumers get to end what they do and to leave their groups.
 STOP_SECONDS: Final = 10.0
 
@@ -34,7 +43,7 @@ Partition = tuple[str, int]
 
 
 class Consumes(Protocol):
-    """What a loop does with a subscription. Nothing it raises is seen by anybody: it deals with its own errors."""
+    """What a loop does with a subscription. It deals with its own errors: what `take` raises is told, and tried again."""
 
     async def assigned(self, partitions: Sequence[Partition]) -> None: ...
 
@@ -49,7 +58,10 @@ class Subscription(ConsumerRebalanceListener):
     def __init__(self, consumes: Consumes, prefix: str) -> None:
         self._consumes = consumes
         self._prefix = prefix
+        self._assigned: list[Partition] = []
         self.consumer: Callable[[], AIOKafkaConsumer | None] = lambda: None
+        #: When (the event loop's clock) the group last said that we are a member.
+        self.confirmed_at = 0.0
 
     def seek(self, topic: str, partition: int, offset: int) -> bool:
         """Goes on from this offset; False where the partition isn't ours (any more)."""
@@ -73,10 +85,27 @@ class Subscription(ConsumerRebalanceListener):
             return None
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
-        await self._consumes.assigned(self._ours(assigned))
+        self.confirmed_at = asyncio.get_running_loop().time()
+        self._assigned = self._ours(assigned)
+        await self._consumes.assigned(self._assigned)
 
     async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
+        self._assigned = []
         await self._consumes.revoked(self._ours(revoked))
+
+    async def lost(self) -> None:
+        """The consumer is gone, and whatever it had."""
+        partitions, self._assigned = self._assigned, []
+        await self._consumes.revoked(partitions)
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """Gives records to the loop until it has taken them."""
+        while True:
+            try:
+                return await self._consumes.take(records)
+            except Exception:
+                log.exception("a loop failed, and is given the same records again", extra={"topic": records[0].topic})
+                await asyncio.sleep(RETRY_SECONDS)
 
     def _ours(self, partitions: list[TopicPartition]) -> list[Partition]:
         return sorted((tp.topic.removeprefix(self._prefix), tp.partition) for tp in partitions)
@@ -88,6 +117,8 @@ class Subscriptions:
     def __init__(self, bootstrap: str, *, prefix: str = "", session_timeout_ms: int = 6000) -> None:
         self._prefix = prefix
         self._session_timeout_ms = session_timeout_ms
+        self._members: list[GroupMember] = []
+        self._watching: list[asyncio.Task[None]] = []
         self.broker = KafkaBroker(
             client_settings(bootstrap)["bootstrap_servers"],
             # More than a session: a member that joins waits until the group has given up on one that died.
@@ -113,7 +144,7 @@ class Subscriptions:
             *[self._prefix + topic for topic in topics],
             batch=True,
             max_records=max_records,
-            batch_timeout_ms=3_600_000,
+            batch_timeout_ms=POLL_MS,
             group_id=self._prefix + group,
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.ACK_FIRST,
@@ -130,17 +161,23 @@ class Subscriptions:
         prefix, pace = self._prefix, _Pace()
 
         async def take(messages: Any) -> None:
-            await consumes.take([as_record(found, found.topic.removeprefix(prefix)) for found in messages])
+            await subscription.take([as_record(found, found.topic.removeprefix(prefix)) for found in messages])
             await pace.keep()
 
         subscriber(take)
+        session_seconds = self._session_timeout_ms / 1000
+        self._members.append(GroupMember(subscriber, subscription, session_seconds=session_seconds))
         return subscription
 
     async def start(self) -> None:
         await self.broker.start()
+        self._watching = [asyncio.create_task(member.watch()) for member in self._members]
 
     async def stop(self) -> None:
         """Leaves the groups; a member whose coordinator does not answer is let go of, and its group finds out by itself."""
+        for watching in self._watching:
+            watching.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
         stopping = asyncio.create_task(self.broker.stop())
         await asyncio.wait([stopping], timeout=STOP_SECONDS)
         if not stopping.done():

@@ -4,19 +4,21 @@ Only `make faults` starts a cluster. What to expect was measured: a killed leade
 frozen one about the clients' request time-out more, and so does one that is cut off from its peers while clients still reach
 it. Below two brokers in sync nothing is acknowledged at all.
 
-Some roles know one broker only. While that is cut off it tells every new client of theirs what was true before, so that they
-adopt from a log that ends too early.
+Some roles know one broker only. While that is cut off, one of them is killed and started again: it is told what was true
+before, and adopts from a log that ends too early.
 """
 
 import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
 
 from gateways.local_servers import Servers
-from tests.faults.installation import EVENTS, MAIL, installed
+from tests.faults.installation import EVENTS, MAIL, Installation, Role, installed
 from tests.faults.load import Load
 from tests.faults.looking import violations
 from tests.support.cluster import NODES, Cluster
@@ -40,10 +42,12 @@ pytestmark = [
 class Faults:
     """What is done to the brokers while mail comes in."""
 
-    def __init__(self, cluster: Cluster, load: Load, prefix: str) -> None:
+    def __init__(self, cluster: Cluster, house: Installation, load: Load) -> None:
         self.cluster = cluster
+        self.house = house
         self.load = load
-        self.topics = [prefix + EVENTS, prefix + MAIL]
+        self.roles: list[Role] = []
+        self.topics = [house.prefix + EVENTS, house.prefix + MAIL]
         self.recovered: dict[str, list[float]] = {}
 
     async def leader(self, number: int) -> int:
@@ -72,21 +76,34 @@ class Faults:
         self.cluster.thaw(leader)
         await self.recovers("leader frozen, then thawed")
 
+    async def start_roles(self) -> None:
+        """The last two know one broker only."""
+        self.roles = [await self.house.start("smtp"), await self.house.start("work")]
+        self.house.settings = self.house.settings.model_copy(update={"kafka": self.cluster.address(ONLY_KNOWN)})
+        self.roles += [await self.house.start("project"), await self.house.start("work")]
+
     async def isolate_a_leader(self, number: int) -> None:
-        await self._isolate(await self.leader(number), "leader isolated")
+        async with self._isolated(await self.leader(number), "leader isolated"):
+            pass
 
     async def isolate_the_only_known(self, number: int) -> None:
         await self.leader(number)
-        await self._isolate(ONLY_KNOWN, "only known broker isolated")
+        async with self._isolated(ONLY_KNOWN, "only known broker isolated"):
+            await self.roles[-1].kill()
+            self.roles[-1] = await self.house.start("work")
 
-    async def _isolate(self, node: int, fault: str) -> None:
-        loop = asyncio.get_running_loop()
-        heals_at = loop.time() + ISOLATED_SECONDS
+    @asynccontextmanager
+    async def _isolated(self, node: int, fault: str) -> AsyncIterator[None]:
         self.cluster.isolate(node)
+        healing = asyncio.create_task(self._heal(node))
         await self.recovers(fault)
-        await asyncio.sleep(heals_at - loop.time())
-        self.cluster.heal(node)
+        yield
+        await healing
         await self.recovers(f"{fault}, then healed")
+
+    async def _heal(self, node: int) -> None:
+        await asyncio.sleep(ISOLATED_SECONDS)
+        self.cluster.heal(node)
 
     async def leave_one(self, number: int) -> None:
         leader = await self.leader(number)
@@ -109,11 +126,10 @@ async def test_leaders_come_and_go_and_nothing_acknowledged_is_lost(servers, dat
         both = Servers(cluster.kafka, servers.database_url)
         async with installed(both, database, topic_prefix, tmp_path / "house", partitions=2) as house:
             await house.with_mailboxes(6)
-            roles = [await house.start("smtp"), await house.start("work")]
-            house.settings = house.settings.model_copy(update={"kafka": cluster.address(ONLY_KNOWN)})
-            roles += [await house.start("work"), await house.start("project")]
             load = Load(house, seed)
-            faults, loading = Faults(cluster, load, topic_prefix), asyncio.create_task(load.run())
+            faults = Faults(cluster, house, load)
+            await faults.start_roles()
+            loading = asyncio.create_task(load.run())
             for number in range(ROUNDS):
                 await faults.kill_a_leader(number)
                 await faults.freeze_a_leader(number)
@@ -124,7 +140,7 @@ async def test_leaders_come_and_go_and_nothing_acknowledged_is_lost(servers, dat
             async with asyncio.timeout(90):
                 await loading
             await house.quiet(seconds=120)
-            assert [await role.stop() for role in roles] == [0, 0, 0, 0]
+            assert [await role.stop() for role in faults.roles] == [0, 0, 0, 0]
             with capsys.disabled():
                 sys.stdout.write(f"\nseed {seed}: {load.kept} mails kept, {dict(load.answers)}, {faults.recovered}\n")
             assert await violations(house) == []
