@@ -5,7 +5,9 @@ a member that the group has given up goes on deciding beside its successor, whic
 And FastStream starts a consume loop that failed again at once, on the same consumer, and tells of it once an hour; one that
 was cancelled it does not start again at all. So here is watched, for each consumer by itself,
 
-- that its group has confirmed it (a heartbeat was answered, or partitions were assigned) within two session time-outs;
+- that its group has confirmed it (a heartbeat was answered, or partitions were assigned) within two session time-outs, or
+  else that the coordinator, asked by a client made for that, still lists it. Where nobody can be asked, nobody else has its
+  partitions either, and giving them up would only make the end of an outage later;
 - that the task which takes from it lives.
 
 Else the consumer is thrown away, loudly; the loop is told that it has lost its partitions, as in any rebalance, and a new
@@ -19,18 +21,26 @@ from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 from faststream.kafka.subscriber.usecase import LogicSubscriber
+
+from gateways.log.kafka import client_settings
 
 log = logging.getLogger(__name__)
 
-#: Session time-outs without a word of the group after which a member is replaced, and those that one try to join may take.
+#: Session time-outs without a word of the group after which it is asked, and those that one try to join may take.
 SILENT_SESSIONS: Final = 2
 JOINING_SESSIONS: Final = 5
 #: Seconds between two looks.
 LOOK_SECONDS: Final = 0.5
 #: Seconds that a consumer gets to leave its group. One whose coordinator does not answer would try for ever.
 LEAVE_SECONDS: Final = 2.0
-#: Seconds between two replacements of one consumer at the most, and for how long it has to last to be counted as sound.
+#: Seconds that the group gets to tell whom it knows.
+ASK_SECONDS: Final = 10.0
+#: Seconds between two tries to join, at the most.
+RETRY_SECONDS: Final = 2.0
+#: Seconds before a consumer is replaced that did not last, at the most, and for how long one lasts that is sound.
 LONGEST_PAUSE_SECONDS: Final = 30.0
 SOUND_SECONDS: Final = 60.0
 
@@ -47,7 +57,10 @@ class Follows(Protocol):
 class GroupMember:
     """A subscriber of FastStream that has been started, and the loop behind it."""
 
-    def __init__(self, subscriber: LogicSubscriber[Any], follows: Follows, *, session_seconds: float) -> None:
+    def __init__(
+        self, bootstrap: str, subscriber: LogicSubscriber[Any], follows: Follows, *, session_seconds: float
+    ) -> None:
+        self._bootstrap = bootstrap
         self._subscriber = subscriber
         self._follows = follows
         self._session_seconds = session_seconds
@@ -60,37 +73,60 @@ class GroupMember:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
-                if ailment := self._ailment():
+                if ailment := await self._ailment():
                     log.error("a consumer is replaced", extra={"group": self._subscriber.group_id, "cause": ailment})
                     await self._replace()
             except Exception:
                 log.exception("a consumer can't be replaced yet", extra={"group": self._subscriber.group_id})
 
-    def _ailment(self) -> str:
+    async def _ailment(self) -> str:
         """What is wrong with the consumer; empty where nothing is."""
         tasks = self._subscriber.tasks
         if not tasks or any(task.done() for task in tasks):
             return "the task that takes from it has ended"
-        if asyncio.get_running_loop().time() - self._follows.confirmed_at > SILENT_SESSIONS * self._session_seconds:
+        silent = asyncio.get_running_loop().time() - self._follows.confirmed_at
+        if silent > SILENT_SESSIONS * self._session_seconds and await self._is_forgotten():
             return "its group does not know it any more"
         return ""
+
+    async def _is_forgotten(self) -> bool:
+        """Asks the coordinator whom it knows; False where no coordinator answers."""
+        consumer, group = self._subscriber.consumer, self._subscriber.group_id or ""
+        member = consumer and consumer._coordinator.member_id  # noqa: SLF001 - aiokafka 0.14 tells it nowhere else
+        answer: Any
+        asking = AIOKafkaAdminClient(**client_settings(self._bootstrap))
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                await asking.start()
+                (answer,) = await asking.describe_consumer_groups([group])
+        except (KafkaError, OSError, TimeoutError) as error:
+            log.warning("a group can't be asked for its members", extra={"group": group, "cause": repr(error)})
+            return False
+        finally:
+            await asking.close()
+        ((failed, _, _, _, _, members, *_),) = answer.groups
+        return not failed and member not in {found[0] for found in members}
 
     async def _replace(self) -> None:
         if asyncio.get_running_loop().time() - self._began > SOUND_SECONDS:
             self._pause = LOOK_SECONDS
         await self._end()
+        await asyncio.sleep(random.uniform(self._pause / 2, self._pause))  # noqa: S311 - spreads members, hides nothing
+        self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+        await self._join()
+        self._attend()
+        log.warning("a new consumer has joined", extra={"group": self._subscriber.group_id})
+
+    async def _join(self) -> None:
+        """Tries until it has; whatever keeps it from that is told."""
         while True:
-            await asyncio.sleep(random.uniform(self._pause / 2, self._pause))  # noqa: S311 - spreads members, hides nothing
-            self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
             try:
                 async with asyncio.timeout(JOINING_SESSIONS * self._session_seconds):
-                    await self._subscriber.start()
-                break
+                    return await self._subscriber.start()
             except Exception:
                 log.exception("a consumer can't join yet", extra={"group": self._subscriber.group_id})
                 await self._end()
-        self._attend()
-        log.warning("a new consumer has joined", extra={"group": self._subscriber.group_id})
+            await asyncio.sleep(random.uniform(RETRY_SECONDS / 2, RETRY_SECONDS))  # noqa: S311 - as above
 
     def _attend(self) -> None:
         """Has the answers to heartbeats noted. Reaches into aiokafka 0.14, which tells nobody of them."""

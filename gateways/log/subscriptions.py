@@ -115,6 +115,7 @@ class Subscriptions:
     """The one FastStream broker of a process, and every loop's place on it."""
 
     def __init__(self, bootstrap: str, *, prefix: str = "", session_timeout_ms: int = 6000) -> None:
+        self._bootstrap = bootstrap
         self._prefix = prefix
         self._session_timeout_ms = session_timeout_ms
         self._members: list[GroupMember] = []
@@ -166,7 +167,7 @@ class Subscriptions:
 
         subscriber(take)
         session_seconds = self._session_timeout_ms / 1000
-        self._members.append(GroupMember(subscriber, subscription, session_seconds=session_seconds))
+        self._members.append(GroupMember(self._bootstrap, subscriber, subscription, session_seconds=session_seconds))
         return subscription
 
     async def start(self) -> None:
