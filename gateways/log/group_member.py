@@ -92,7 +92,8 @@ class GroupMember:
     async def _is_forgotten(self) -> bool:
         """Asks the coordinator whom it knows; False where no coordinator answers."""
         consumer, group = self._subscriber.consumer, self._subscriber.group_id or ""
-        member = consumer and consumer._coordinator.member_id  # noqa: SLF001 - aiokafka 0.14 tells it nowhere else
+        coordinator: Any = consumer and consumer._coordinator  # noqa: SLF001 - aiokafka 0.14 tells it nowhere else
+        member = coordinator.member_id if coordinator else ""
         answer: Any
         asking = AIOKafkaAdminClient(**client_settings(self._bootstrap))
         try:
