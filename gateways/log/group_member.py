@@ -66,6 +66,7 @@ class GroupMember:
         self._session_seconds = session_seconds
         self._pause = LOOK_SECONDS
         self._began = 0.0
+        self._asked_at = 0.0
 
     async def watch(self) -> None:
         """Looks after the consumer until it is cancelled."""
@@ -84,10 +85,11 @@ class GroupMember:
         tasks = self._subscriber.tasks
         if not tasks or any(task.done() for task in tasks):
             return "the task that takes from it has ended"
-        silent = asyncio.get_running_loop().time() - self._follows.confirmed_at
-        if silent > SILENT_SESSIONS * self._session_seconds and await self._is_forgotten():
-            return "its group does not know it any more"
-        return ""
+        now, session = asyncio.get_running_loop().time(), self._session_seconds
+        if now < max(self._follows.confirmed_at + SILENT_SESSIONS * session, self._asked_at + session):
+            return ""
+        self._asked_at = now
+        return "its group does not know it any more" if await self._is_forgotten() else ""
 
     async def _is_forgotten(self) -> bool:
         """Asks the coordinator whom it knows; False where no coordinator answers."""
