@@ -1,20 +1,19 @@
-"""Long runs of base64, kept out of the way of the parser.
+"""The long texts and attachments of a mail, kept out of the way of the parser.
 
-An attachment of megabytes is tens of thousands of lines, and the parser looks at each of them for a boundary that can't be
-there: a boundary begins with two hyphens, which are no letters of base64 (RFC 2046, section 5.1.1; RFC 2045, section 6.8).
-So a long run, from an empty line to the next line that begins with two hyphens, is cut out and a mark of one line left in
-its place; whoever reads the part's content has it put back. The tree and its contents are those of the whole mail.
+The parser looks at each line of a content for a boundary. A boundary is at the beginning of a line and begins with two
+hyphens (RFC 2046, section 5.1.1), so most contents are seen in one glance to have none: what stands between an empty line,
+which ends some part's header or is in its content, and the next line that begins with two hyphens is cut out where it is
+long, and a mark of one line left in its place; whoever reads the part's content has it put back. The tree and its contents
+are those of the whole mail.
 
 A mark holds U+0000; a mail that has that character itself is left as it is.
 """
 
 import re
 
-#: Bytes below which cutting is not worth the look.
-LONG = 32 * 1024
+#: Bytes below which the parser is as quick as the cut.
+LONG = 512
 _EMPTY_LINE = b"\r\n\r\n"
-_MAY_BE_BOUNDARY = b"\r\n--"
-_LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\r\n"
 _MARK = re.compile(rb"\x00(\d+)\x00")
 
 
@@ -27,14 +26,25 @@ def cut_out(raw: bytes) -> tuple[bytes, list[bytes]]:
     at, begin = 0, raw.find(_EMPTY_LINE)
     while begin >= 0:
         begin += len(_EMPTY_LINE)
-        end = raw.find(_MAY_BE_BOUNDARY, begin - 2)  # the empty line itself may be in front of a boundary
-        end = len(raw) if end < 0 else end
-        if end - begin >= LONG and not (run := raw[begin:end]).translate(None, _LETTERS):
+        end = _end_of_run(raw, begin)
+        if end - begin >= LONG:
             kept += (raw[at:begin], b"\0%d\0" % len(runs))
-            runs.append(run)
+            runs.append(raw[begin:end])
             at = end
         begin = raw.find(_EMPTY_LINE, end)
     return b"".join((*kept, raw[at:])), runs
+
+
+def _end_of_run(raw: bytes, begin: int) -> int:
+    """Where the next line begins that could be a boundary, or the mail ends, less the line end of any kind in front of it."""
+    end = len(raw)
+    hyphen = raw.find(b"-", begin)  # one byte is found many times faster than three, and base64 has no hyphen
+    for line in (b"\n--", b"\r--") if hyphen >= 0 else ():
+        found = raw.find(line, hyphen - 1, end)
+        end = found + 1 if found >= 0 else end
+    if raw.endswith(b"\r\n", begin, end):
+        return end - 2
+    return end - 1 if raw.endswith((b"\r", b"\n"), begin, end) else end
 
 
 def put_back(content: bytes, runs: list[bytes]) -> bytes:
