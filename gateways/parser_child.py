@@ -80,17 +80,24 @@ class Child:
         self._flush()
 
     def _taken(self, buffer: bytearray) -> tuple[bytes, bool] | None:
-        """The next mail and whether it is read in full, taken out of the buffer: a large one is in memory once."""
+        """The next mail and whether it is read in full, taken out of the buffer; None where that has to grow first."""
         header = self._frames.REQUEST
         if len(buffer) < header.size:
             return None
         length, full = header.unpack_from(buffer)
         end = header.size + length
-        if len(buffer) < end:
+        if 0 < end - len(buffer) <= BLOCK:
             return None
-        raw = bytes(memoryview(buffer)[header.size : end])
+        pieces = [bytes(memoryview(buffer)[header.size : end])]
+        missing = end - len(buffer)
         del buffer[:end]
-        return raw, bool(full)
+        while missing > 0:
+            # All the rest at once: the process sleeps once for a long mail, not for each of its blocks.
+            pieces.append(self._parent.recv(missing, socket.MSG_WAITALL))
+            if not pieces[-1]:
+                return None  # nobody is left to answer
+            missing -= len(pieces[-1])
+        return b"".join(pieces), bool(full)
 
     def _answer(self, raw: bytes, full: bool) -> None:
         frames, head, content = self._frames, b"", b""

@@ -21,8 +21,9 @@ import orjson
 from gateways import parser_child, parser_frames
 
 START_SECONDS = 30.0
-#: After a large mail glibc would keep its memory for the next one (mallopt(3)); with a fixed threshold it is given back.
-_GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "262144"}
+#: After a large mail glibc would keep its memory for the next one (mallopt(3)); with fixed thresholds it is given back. What
+#: a mail of a mebibyte needs is kept: asking the kernel for it again costs as much as reading such a mail.
+_GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_TRIM_THRESHOLD_": "8388608"}
 _ROOT = Path(__file__).resolve().parent.parent
 _LIBRARIES = Path(orjson.__file__).resolve().parent.parent
 

@@ -17,7 +17,7 @@ from gateways.parser_pool import ParserPool
 from gateways.parser_process import ParserUnavailableError
 
 SMALL = b"From: Ada <ada@example.org>\r\nSubject: mail %d\r\nMessage-ID: <%d@example.org>\r\n\r\nHello\r\n"
-SLOW = b"Message-ID: <slow@example.org>\r\n\r\n" + b".\n" * 3_000_000
+SLOW = b"Message-ID: <slow@example.org>\r\n\r\n" + b"--\n" * 3_000_000
 """Seconds of work for any parser of lines, and nothing wrong with it."""
 
 
@@ -195,7 +195,7 @@ PARENT = textwrap.dedent("""
         async with ParserPool(quick_seconds=60) as pool:
             await pool.parse(b"a: b")
             if sys.argv[2] == "busy":
-                asyncio.ensure_future(pool.parse(b"\\r\\n" + b"a\\n" * 12_000_000))
+                asyncio.ensure_future(pool.parse(b"\\r\\n" + b"--\\n" * 8_000_000))
                 await asyncio.sleep(0.1)
             print(psutil.Process().children()[0].pid, flush=True)
             await asyncio.sleep(60)
