@@ -267,6 +267,8 @@ async def prepare(settings: "Settings") -> None:
 
 async def run_roles(settings: "Settings", roles: Sequence[str], ready_file: Path | None, *, checked: bool) -> None:
     """Runs roles until SIGTERM or SIGINT; a second signal ends at once. `checked`: `provision` has just looked at the log."""
+    from gateways import process_memory
+
     if not checked and settings.kafka and settings.database_url:
         from gateways.log.provision import one_history
         from gateways.stores.keyset import open_keyset
@@ -285,6 +287,7 @@ async def run_roles(settings: "Settings", roles: Sequence[str], ready_file: Path
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, end)
     async with assembled(settings, roles):
+        process_memory.settle()
         if ready_file:
             await asyncio.to_thread(ready_file.write_text, str(os.getpid()))
         await ending.wait()

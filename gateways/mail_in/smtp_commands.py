@@ -133,7 +133,9 @@ class Receiver(Conversation):
             self.leave("503 5.5.0 The mail may not come before 354", "refused")
         else:
             limits = self.service.limits
-            mail = IncomingMail(limit=limits.message, excess=limits.message_excess, memory=limits.memory)
+            mail = IncomingMail(
+                limit=limits.message, excess=limits.message_excess, memory=limits.memory, room=self.service.room
+            )
             ended = False
             try:
                 ended = await self.mail_arrives(mail)

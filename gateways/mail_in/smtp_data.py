@@ -7,8 +7,8 @@ What this promises:
 - What is kept has one meaning. Every bare CR and every bare LF becomes CRLF, and then a dot at the beginning of a line is
   taken away (RFC 5321 4.5.2); clients that send bare LFs, such as smtplib with bytes, double the dots behind those too.
   `size` and `sha256` are those of the bytes kept, not of the bytes on the wire.
-- Memory stays flat and the event loop stays free, whatever a line's length is: a block costs a few passes in C, and what
-  exceeds `memory` bytes is in an unnamed file.
+- Memory stays flat and the event loop stays free, whatever a line's length is: a block costs a few passes in C. What exceeds
+  `memory` bytes is in an unnamed file, but for a few mails at a time that are given `Room` to be a little larger.
 
 A block can end inside of an end mark, or between a line and its dot. The few bytes that could be the beginning of either
 are held back and looked at again in front of the next block; what is handed on therefore never ends with a line end or a
@@ -36,10 +36,28 @@ class Fate(Enum):
     NO_SPACE = auto()
 
 
+class Room:
+    """Places in memory for mails of at most `size` bytes: as many at once as `places`."""
+
+    def __init__(self, size: int, places: int) -> None:
+        self.size = size
+        self._free = places
+
+    def take(self) -> bool:
+        """Whether there was a place; it is ours until `give_back`."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    def give_back(self) -> None:
+        self._free += 1
+
+
 class IncomingMail:
     """One mail on its way in: `feed` it blocks until it has ended, then take it as `spooled`, then `close` it."""
 
-    def __init__(self, *, limit: int, excess: int, memory: int) -> None:
+    def __init__(self, *, limit: int, excess: int, memory: int, room: Room) -> None:
         self.fate = Fate.GOOD
         self.ended = False
         self.size = 0
@@ -51,13 +69,17 @@ class IncomingMail:
         self._held = b"\r\n"
         self._at_start = True
         self._sha256 = hashlib.sha256()
-        self._file = tempfile.SpooledTemporaryFile(max_size=memory)  # noqa: SIM115 - lives as long as the mail; see close()
+        self._memory = memory
+        self._room = room
+        self._has_place = False
+        self._in_file = False
+        self._file = tempfile.SpooledTemporaryFile()  # noqa: SIM115 - lives as long as the mail; see close()
 
     def feed(self, block: bytes) -> bytes:
         """Takes the next block from the wire; returns what came after the end mark (only then `ended` is true)."""
         self.wire_size += len(block)
         text = self._held + block
-        end = text.find(_END)
+        end = text.find(_END) if b"." in text else -1  # one byte is found many times faster than five
         if end >= 0:
             self.ended = True
             self._keep(text[: end + 2])
@@ -88,6 +110,7 @@ class IncomingMail:
     def close(self) -> None:
         """Lets go of the bytes."""
         self._file.close()
+        self._leave_place()
 
     def _keep(self, text: bytes) -> None:
         if not text:
@@ -109,14 +132,32 @@ class IncomingMail:
     def _write(self, text: bytes) -> None:
         self._sha256.update(text)
         try:
+            self._make_room()
             self._file.write(text)
         except OSError:
             self._give_up(Fate.NO_SPACE, thrown_away=len(text))
 
+    def _make_room(self) -> None:
+        """Moves to a file where the mail has grown too large for memory, or there is no place for one as large."""
+        if self._in_file or self.size <= self._memory:
+            return
+        if self.size <= self._room.size:
+            self._has_place = self._has_place or self._room.take()
+            if self._has_place:
+                return
+        self._in_file = True
+        self._file.rollover()
+        self._leave_place()
+
+    def _leave_place(self) -> None:
+        if self._has_place:
+            self._has_place = False
+            self._room.give_back()
+
     def _give_up(self, fate: Fate, *, thrown_away: int) -> None:
         self.fate = fate
         self._thrown_away = thrown_away
-        self._file.close()
+        self.close()
 
 
 def canonical(text: bytes) -> bytes:

@@ -21,7 +21,11 @@ class Limits:
     """How much more than `message` is read, and thrown away, in search of the end mark before the connection is cut."""
 
     memory: int = 256 * _KIB
-    """What a mail may hold of memory; the rest of it waits in an unnamed file."""
+    """What a mail may hold of memory; a larger one waits in an unnamed file."""
+
+    roomy: int = 2 * _MIB
+    places: int = 16
+    """As many mails at once may hold this much of memory instead: a file costs more than all else that is done with them."""
 
     command_line: int = 2048
     """A command line with its CRLF; a longer one ends the session."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from gateways.mail_in.door import Door
+from gateways.mail_in.smtp_data import Room
 from gateways.mail_in.smtp_limits import Limits
 
 Admission = Literal["accepted", "server full", "client full"]
@@ -75,10 +76,14 @@ class Service:
     tls_context: ssl.SSLContext
     counts: Counts
     open: int = 0
+    room: Room = field(init=False)
     nobody_here: asyncio.Event = field(default_factory=asyncio.Event)
     conversations: set[Watched] = field(default_factory=set)
     _by_network: Counter[str] = field(default_factory=Counter)
     _commits: set[asyncio.Task[str]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.room = Room(self.limits.roomy, self.limits.places)
 
     def admit(self, network: str) -> Admission:
         """Takes a slot where there is one; an accepted connection gives it back with `leave`."""

@@ -17,6 +17,8 @@ from gateways.stores.sealing import Unsealable, open_bytes, seal_bytes
 
 FRAME_BYTES: Final = 1_048_576
 LENGTH_BYTES: Final = 4
+#: Folders a process remembers to be there for good.
+REMEMBERED: Final = 10_000
 
 
 class BlobMissing(LookupError):
@@ -32,6 +34,8 @@ class LocalBlobs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        #: Folders that this process has seen to be there for good; of one that is lost from here only time is lost.
+        self._durable: set[Path] = set()
 
     def _path(self, name: str) -> Path:
         found = NAME.fullmatch(name)
@@ -66,7 +70,14 @@ class LocalBlobs:
         return found.f_bavail * found.f_frsize
 
     def _put(self, path: Path, file: BinaryIO, data_key: bytes, at: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir()
+            is_new = True
+        except FileExistsError:
+            is_new = path.parent not in self._durable
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_new = True
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with draft.open("wb") as out:
@@ -79,8 +90,17 @@ class LocalBlobs:
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
-        for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
-            _fsync_folder(folder)
+        _fsync_folder(path.parent)
+        if is_new:
+            self._fsync_above(path.parent)
+
+    def _fsync_above(self, folder: Path) -> None:
+        """The folders that a new one stands in: only once, for the mails of a mailbox share theirs."""
+        for above in (folder.parent, folder.parent.parent):
+            _fsync_folder(above)
+        if len(self._durable) >= REMEMBERED:
+            self._durable.clear()
+        self._durable.add(folder)
 
     @staticmethod
     def _frames(path: Path, data_key: bytes, at: bytes) -> Iterator[bytes]:

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateways.mail_in import smtp_data
-from gateways.mail_in.smtp_data import Fate, IncomingMail
+from gateways.mail_in.smtp_data import Fate, IncomingMail, Room
 from tests.support.smtp_probe import NOT_ENDS, SMUGGLED, as_kept
 
 
 def incoming(limit: int = 1 << 20, excess: int = 1 << 16) -> IncomingMail:
-    return IncomingMail(limit=limit, excess=excess, memory=1 << 10)
+    return IncomingMail(limit=limit, excess=excess, memory=1 << 10, room=Room(size=1 << 11, places=1))
 
 
 def read(blocks: list[bytes]) -> tuple[bytes | None, bytes]:
@@ -92,6 +92,23 @@ def test_a_full_disk_is_a_fate_of_the_mail_and_not_an_error(monkeypatch):
     mail.feed(b"x" * 5000 + b"\r\n.\r\n")
     assert (mail.ended, mail.fate) == (True, Fate.NO_SPACE)
     mail.close()
+
+
+def test_a_place_in_memory_is_one_mails_at_a_time(monkeypatch):
+    monkeypatch.setattr(smtp_data.tempfile, "tempdir", "/dev/full")  # what leaves memory has nowhere to go
+    room = Room(size=1 << 11, places=1)
+    first, second, third, fourth = (IncomingMail(limit=1 << 20, excess=0, memory=1 << 10, room=room) for _ in range(4))
+    first.feed(b"x" * 2000)
+    second.feed(b"x" * 1000)
+    second.feed(b"x" * 1000)
+    assert (first.fate, second.fate) == (Fate.GOOD, Fate.NO_SPACE)
+    first.close()
+    third.feed(b"x" * 2000)
+    assert third.fate is Fate.GOOD
+    third.feed(b"x" * 1000)
+    fourth.feed(b"x" * 2000)
+    assert (third.fate, fourth.fate) == (Fate.NO_SPACE, Fate.GOOD)
+    fourth.close()
 
 
 def test_only_received_headers_are_counted_and_only_in_the_header():
