@@ -37,7 +37,7 @@ def create_app(services: Services, *, routers: Sequence[APIRouter] = (), streams
     refusals.install(app, [route for router in everything for route in router.routes])
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI's documentation extends it
     services.metrics.register(ProjectionPositions(services))
-    shortcuts = [message_lists.shortcut(services)]
+    shortcuts = [message_lists.shortcut(services), mailboxes.shortcut(services)]
     return Edge(app, Measures(services.metrics), refusals.problem_of, streams=streams, shortcuts=shortcuts)
 
 

@@ -52,11 +52,12 @@ class Streams(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shortcut:
-    """A GET that is asked so often that it goes past the framework, which knows the same route by `path`.
+    """What is asked so often that it goes past the framework, which knows the same route by `method` and `path`.
 
     `pattern` finds the path's parameters by name; what it doesn't match goes the long way.
     """
 
+    method: str
     path: str
     pattern: re.Pattern[str]
     handler: Callable[[Request], Awaitable[Response]]
@@ -121,14 +122,12 @@ class Edge:
             self._note(scope, answer.status, perf_counter() - began)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "GET":
-            for shortcut in self._shortcuts:
-                found = shortcut.pattern.fullmatch(scope["path"])
-                if found is not None:
-                    scope["path_params"], scope["route"] = found.groupdict(), shortcut
-                    response = await shortcut.handler(Request(scope, receive))
-                    await response(scope, receive, send)
-                    return
+        for shortcut in self._shortcuts:
+            if shortcut.method == scope["method"] and (found := shortcut.pattern.fullmatch(scope["path"])):
+                scope["path_params"], scope["route"] = found.groupdict(), shortcut
+                response = await shortcut.handler(Request(scope, receive))
+                await response(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:

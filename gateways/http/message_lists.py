@@ -36,7 +36,7 @@ PATTERN: Final = re.compile("/api/v1/mailboxes/(?P<address>[^/]+)/messages")
 
 
 def shortcut(services: Services) -> Shortcut:
-    return Shortcut(PATH, PATTERN, MessageLists(services).newest)
+    return Shortcut("GET", PATH, PATTERN, MessageLists(services).newest)
 
 
 class MessageLists:

@@ -19,5 +19,5 @@ coolname.replace_random(random.SystemRandom())
 
 def new_address(domain: str) -> str:
     """A local part of at least 50 random bits, at this domain; all in lower case."""
-    ending = "".join(secrets.choice(ALPHABET) for _ in range(CHARACTERS))
+    ending = "".join(ALPHABET[byte % len(ALPHABET)] for byte in secrets.token_bytes(CHARACTERS))
     return f"{coolname.generate_slug(2)}-{ending}@{domain.lower()}"

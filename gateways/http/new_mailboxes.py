@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from domain.mailbox_commands import CreateMailbox
 from domain.mailbox_events import Digest, MailboxCreated, MailboxRefused
-from domain.plans import ANONYMOUS_PLAN, BUILT_IN, LONGEST_LIFETIME_MINUTES, Plan
+from domain.plans import LONGEST_LIFETIME_MINUTES, Plan
 from gateways.http import parameters, problems
 from gateways.http.asking import ask
 from gateways.http.json_bodies import json_object
@@ -25,7 +25,7 @@ from gateways.http.who import Caller
 from gateways.log.command_log import NotPromised
 from gateways.log.decisions import Decision
 from gateways.stores.sealing import Unsealable, place, seal, unseal
-from projections import accounts, mailboxes
+from projections import mailboxes
 from projections.mailboxes import MailboxRow
 from schemas.ids import new_id
 
@@ -89,7 +89,7 @@ async def _command(services: Services, request: Request, caller: Caller | None) 
 async def _plan(services: Services, caller: Caller | None) -> Plan:
     if caller is not None and caller.holder is not None:
         return caller.holder.plan
-    return await accounts.plan(services.pool, ANONYMOUS_PLAN) or BUILT_IN[ANONYMOUS_PLAN]
+    return await services.anonymous_plan.now(services.pool, services.folded.positions)
 
 
 async def _request_digest(services: Services, request: Request, owner: str) -> Digest:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 
+from gateways.http.anonymous_plan import AnonymousPlan
 from gateways.http.key_cache import KeyCache
 from gateways.http.pages import Pages
 from gateways.log.command_log import CommandLog
@@ -58,4 +59,5 @@ class Services:
     checks: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
     api_keys: KeyCache = field(default_factory=KeyCache)
+    anonymous_plan: AnonymousPlan = field(default_factory=AnonymousPlan)
     pages: Pages = field(default_factory=Pages)
