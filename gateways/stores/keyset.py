@@ -34,7 +34,7 @@ class Keyset:
         self.primary = primary
         self._wrapping = {kid: AESGCM(key) for kid, key in keys.items()}
         self._installation = installation
-        self._derived: dict[Purpose, bytes] = {}
+        self._derived: dict[Purpose, hmac.HMAC] = {}
 
     def wrap(self, data_key: bytes, subject: str) -> tuple[str, bytes]:
         """The key's id and the data key, wrapped for this subject."""
@@ -69,8 +69,10 @@ class Keyset:
     def _mac(self, purpose: Purpose, parts: tuple[str, ...]) -> bytes:
         if purpose not in self._derived:
             derive = HKDF(SHA256(), 32, salt=None, info=f"postledger {purpose}".encode())
-            self._derived[purpose] = derive.derive(self._installation)
-        return hmac.digest(self._derived[purpose], "\x1f".join(parts).encode("utf-8", "surrogatepass"), sha256)
+            self._derived[purpose] = hmac.new(derive.derive(self._installation), digestmod=sha256)
+        mac = self._derived[purpose].copy()  # a copy knows its key already: a fourth of the time of a new one
+        mac.update("\x1f".join(parts).encode("utf-8", "surrogatepass"))
+        return mac.digest()
 
 
 def open_keyset(path: Path) -> Keyset:

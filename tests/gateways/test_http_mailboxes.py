@@ -4,6 +4,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
+from domain.plans import ANONYMOUS_PLAN, BUILT_IN
 from gateways.local_servers import Servers
 from tests.support.http_house import HttpHouse, bearer, http_house, path
 from tests.support.servers import create_database, drop_database
@@ -62,6 +64,19 @@ async def code_of(house: HttpHouse, method: str, where: str, **more: Any) -> tup
 async def test_a_longer_life_than_the_plan_allows_is_capped_silently(house: HttpHouse) -> None:
     box = await house.mailbox(query="?ttl_minutes=" + "9" * 300)
     assert datetime.fromisoformat(box["expires_at"]) - datetime.now(UTC) <= timedelta(minutes=60)
+
+
+async def test_a_changed_plan_holds_for_what_is_opened_afterwards(house: HttpHouse) -> None:
+    async def minutes() -> int:
+        box = await house.mailbox()
+        return round((datetime.fromisoformat(box["expires_at"]) - datetime.now(UTC)) / timedelta(minutes=1))
+
+    free = BUILT_IN[ANONYMOUS_PLAN].limits
+    before = await minutes()
+    await house.plan(ANONYMOUS_PLAN, **(asdict(free) | {"default_ttl_minutes": 7}))
+    changed = await minutes()
+    await house.plan(ANONYMOUS_PLAN, **asdict(free))
+    assert (before, changed, await minutes()) == (60, 7, 60)
 
 
 @pytest.mark.parametrize("ttl", ["0", "-1", "1.5", "1e3", "", "ten", "%00", "٣", "9" * 5000, "+5", "1_0"])

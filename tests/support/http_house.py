@@ -58,9 +58,9 @@ class HttpHouse:
         await self._account_command(account, issued)
         return account, key
 
-    async def plan(self, **limits: int) -> str:
-        """A new plan; what is not said is roomy."""
-        name = f"plan-{secrets.token_hex(4)}"
+    async def plan(self, name: str | None = None, **limits: int) -> str:
+        """A plan, new or changed; what is not said is roomy."""
+        name = name or f"plan-{secrets.token_hex(4)}"
         most = {"default_ttl_minutes": 60, "longest_ttl_minutes": 1440, "live_mailboxes": 1000, "live_messages": 2000}
         await self._account_command("plans", DefinePlan(name, Limits(**(most | limits))))
         return name
