@@ -37,6 +37,7 @@ create table feed (
     at timestamptz not null,
     summary text,
     envelope text,
+    reason text,
     primary key (topic, partition, position)
 );
 create index feed_mailbox on feed (mailbox, position);
@@ -60,7 +61,10 @@ NAMES: Final[dict[type, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that happened; `summary` and `envelope` are sealed under the mailbox's key, where there are any."""
+    """One thing that happened; `summary` and `envelope` are sealed under the mailbox's key, where there are any.
+
+    `reason` says why a message was rejected.
+    """
 
     partition: int
     position: int
@@ -72,6 +76,7 @@ class Entry:
     at: datetime
     summary: Sealed | None
     envelope: Sealed | None
+    reason: str | None = None
 
 
 INSERTED: Final = {
@@ -85,6 +90,7 @@ INSERTED: Final = {
     "at": "timestamptz",
     "summary": "text",
     "envelope": "text",
+    "reason": "text",
 }
 ENTRY: Final = ", ".join(INSERTED)
 Pool = asyncpg.Pool
@@ -109,6 +115,7 @@ def entry(seen: Folded | None) -> Entry | None:
         seen.at,
         getattr(event, "summary", None),
         getattr(event, "envelope", None),
+        event.reason if isinstance(event, MessageRejected) else None,
     )
 
 
@@ -118,7 +125,7 @@ async def _tell(connection: "Connection[Any]", events: list[Folded]) -> None:
         return
     until = _kept_from(entries[-1].at)
     rows = [
-        (e.partition, e.position, e.topic, e.owner, e.mailbox, e.message, e.type, e.at, e.summary, e.envelope)
+        (e.partition, e.position, e.topic, e.owner, e.mailbox, e.message, e.type, e.at, e.summary, e.envelope, e.reason)
         for e in entries
         if e.at >= until
     ]

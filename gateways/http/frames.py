@@ -68,6 +68,8 @@ class Told:
                 "messageId": entry.message,
                 "at": stamp(entry.at),
             }
+            if entry.type == "message.rejected":
+                facts["reason"] = entry.reason
             self._all_sse = sse_frame(entry.type, orjson.dumps(facts), self.next_token)
         return self._all_sse
 

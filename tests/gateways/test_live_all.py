@@ -1,11 +1,15 @@
 """The stream over everything a caller may see."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import get_args
 
 import aiohttp
 import pytest
 
+from domain.mailbox_events import MessageRejected, RejectReason
 from gateways.local_servers import Servers
+from schemas.ids import new_id
 from tests.support.sse_client import SseEvent, SseReader, sse
 from tests.support.streams_house import StreamsHouse, streams_house, until
 
@@ -45,6 +49,26 @@ async def test_an_account_sees_what_happens_to_all_its_mailboxes_and_to_no_other
             assert serving.live.frames.opened == 0
         async with sse(f"{serving.url}/v1/events?api_key={key}", last_id=found[0].id) as resumed:
             assert await events(resumed, 3) == found[1:]
+
+
+@pytest.mark.parametrize("reason", get_args(RejectReason))
+async def test_a_rejected_message_says_why_live_and_to_those_who_resume(
+    house: StreamsHouse, reason: RejectReason
+) -> None:
+    account, _, key = await house.account()
+    box = await house.mailbox(owner=account)
+    begin = house.position(box)
+    rejected = MessageRejected(new_id("msg"), box.mailbox, account, reason, 100, "0" * 64, datetime.now(UTC))
+    async with house.serving() as serving:
+        async with sse(f"{serving.url}/v1/events?api_key={key}") as reader:
+            await until(lambda: len(serving.live.streams) == 1)
+            await house.append(rejected, account)
+            (told,) = await events(reader, 1)
+        serving.live.frames.forget()
+        async with sse(f"{serving.url}/v1/events?api_key={key}", last_id=begin) as resumed:
+            assert await events(resumed, 1) == [told]
+    assert told.type == "message.rejected"
+    assert (told.facts["messageId"], told.facts["reason"]) == (rejected.message, reason)
 
 
 async def test_a_session_token_sees_its_mailbox_and_ends_with_it(house: StreamsHouse) -> None:

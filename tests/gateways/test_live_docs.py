@@ -4,10 +4,11 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from domain.mailbox_events import RejectReason
 from gateways.http.live import Bounds
 from gateways.local_servers import Servers
 from projections.feed import KEPT_DAYS, NAMES
@@ -60,5 +61,5 @@ def test_the_page_gives_the_bounds_as_they_are() -> None:
     assert f"within {KEPT_DAYS} days" in PAGE
 
 
-def test_the_page_names_every_event() -> None:
-    assert all(f"`{name}`" in PAGE for name in NAMES.values())
+def test_the_page_names_every_event_and_every_reason_to_reject() -> None:
+    assert all(f"`{name}`" in PAGE for name in (*NAMES.values(), *get_args(RejectReason)))

@@ -50,7 +50,7 @@ class ServersOfTheRun:
 
     def close(self) -> None:
         """Stop what was started and remove its data."""
-        if self._servers is not None:
+        if self._servers is not None and _named_by_environment() is None:
             self._run(self._local.__aexit__(None, None, None))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
