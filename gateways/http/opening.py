@@ -12,13 +12,14 @@ from gateways.http.app import create_app
 from gateways.http.live import Live
 from gateways.http.services import Services
 from gateways.http.serving import server
+from gateways.http.ses_inbound import routes as ses_routes
 from gateways.log.command_log import CommandLog
 from gateways.log.decisions import Decisions
 from gateways.log.raw_mail import RawMailLog
 from gateways.log.tail import Tail
 from gateways.mail_in.door import Door
 from gateways.mail_in.s3_mail import S3Mail
-from gateways.mail_in.ses import routes as ses_routes
+from gateways.mail_in.ses import SesInbound
 from gateways.mail_in.sns import SnsVerifier
 from gateways.mail_in.sns_http import SnsHttp
 from gateways.mail_in.sns_topics import topics as sns_topics
@@ -80,7 +81,8 @@ async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
     await live.start()
     stack.push_async_callback(live.stop)
     sns = await stack.enter_async_context(SnsHttp.session())
-    ses = ses_routes(parts.door, SnsVerifier(sns_topics(parts.sns_topics), SnsHttp(sns)), S3Mail({}))
+    verifier = SnsVerifier(sns_topics(parts.sns_topics), SnsHttp(sns))
+    ses = ses_routes(SesInbound(parts.door, verifier, S3Mail({})))
     serving = server(create_app(services, routers=[ses], streams=[live]), *parts.address)
     task = asyncio.create_task(serving.serve(sockets=[listening]))
 

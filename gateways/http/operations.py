@@ -68,8 +68,13 @@ def declare(
     refusals: Sequence[str] = (),
     parameters: Sequence[Parameter] = (),
     security: Sequence[dict[str, list[str]]] = BEARER,
+    body: Mapping[str, Any] | None = None,
 ) -> None:
-    """Adds an operation; `answers` by status as OpenAPI has them (`model` for a JSON shape), `refusals` by problem code."""
+    """Adds an operation; `answers` by status as OpenAPI has them (`model` for a JSON shape), `refusals` by problem code,
+    `body` what a request has to bring, by media type."""
+    more: dict[str, Any] = {"parameters": list(parameters), "security": list(security)}
+    if body is not None:
+        more["requestBody"] = {"required": True, "content": dict(body)}
     router.add_api_route(
         path,
         handler,
@@ -80,13 +85,14 @@ def declare(
         description=(handler.__doc__ or "").strip(),
         response_model=None,
         status_code=min(answers),
-        responses=_refusals(refusals) | dict(answers.items()),
-        openapi_extra={"parameters": list(parameters), "security": list(security)},
+        responses=refusing(refusals) | dict(answers.items()),
+        openapi_extra=more,
         route_class_override=Operation,
     )
 
 
-def _refusals(codes: Sequence[str]) -> dict[int | str, dict[str, Any]]:
+def refusing(codes: Sequence[str]) -> dict[int | str, dict[str, Any]]:
+    """The answers of these problem codes, as OpenAPI has them."""
     by_status: dict[int | str, list[str]] = {}
     for code in codes:
         by_status.setdefault(problems.KINDS[code].status, []).append(code)

@@ -29,6 +29,10 @@ class Kind:
 
 KINDS: Final[Mapping[str, Kind]] = {
     "bad_request": Kind(400, "Bad request", "The request could not be understood."),
+    "sns_message": Kind(400, "No message of Amazon SNS", "The body is not the JSON that Amazon SNS posts."),
+    "sns_time": Kind(
+        400, "Too old, or too new", "A message of Amazon SNS is taken within an hour, by the clock of this machine."
+    ),
     "credentials_missing": Kind(
         401, "Credentials are missing", "Send `Authorization: Bearer` with an API key or a mailbox's session token."
     ),
@@ -47,6 +51,22 @@ KINDS: Final[Mapping[str, Kind]] = {
         "The plan is full",
         "As many mailboxes are live as the plan allows (`limit`, `used`). Delete one, or wait for one to expire.",
     ),
+    "sns_not_set_up": Kind(
+        403, "Amazon SNS is not set up", "No topic may post here yet: set `POSTLEDGER_SNS_TOPICS` to the topic's ARN."
+    ),
+    "sns_topic": Kind(403, "Foreign topic", "The topic is not among those of `POSTLEDGER_SNS_TOPICS`."),
+    "sns_certificate_url": Kind(
+        403, "Foreign certificate", "`SigningCertURL` does not point to Amazon SNS in the topic's region."
+    ),
+    "sns_certificate": Kind(
+        403, "Certificate not valid", "The certificate is not one of Amazon SNS, or not valid now."
+    ),
+    "sns_subscribe_url": Kind(
+        403, "Foreign confirmation", "`SubscribeURL` does not confirm this topic's subscription."
+    ),
+    "sns_signature": Kind(
+        403, "Signature not valid", "The message was not signed by Amazon SNS, or has been changed since."
+    ),
     "not_found": Kind(404, "Not found", "There is no such thing, or it is not yours."),
     "method_not_allowed": Kind(405, "Method not allowed", "This path has other methods; `Allow` lists them."),
     "request_timeout": Kind(408, "Request timeout", "The request's body did not arrive in time."),
@@ -58,9 +78,15 @@ KINDS: Final[Mapping[str, Kind]] = {
     "too_large": Kind(413, "Content too large", "The request's body is larger than `/v1/limits` says."),
     "range_not_satisfiable": Kind(416, "Range not satisfiable", "The content ends before the range begins."),
     "invalid_request": Kind(422, "The request is not valid", "`errors` lists each fault and where it is."),
+    "ses_notification": Kind(
+        422, "No notification of a mail", "The message is genuine and not what Amazon SES says of a received mail."
+    ),
     "rate_limited": Kind(429, "Too many requests", "`RateLimit` tells the limit, `Retry-After` when to go on."),
     "internal_error": Kind(500, "Internal error", "A fault of ours. The request's id helps us find it."),
     "unavailable": Kind(503, "Not available now", "Nothing was changed. Try again after `Retry-After` seconds."),
+    "sns_unreachable": Kind(
+        503, "Amazon SNS can't be reached", "A certificate or a confirmation can't be fetched now. SNS tries again."
+    ),
     "outcome_unknown": Kind(
         503,
         "The outcome is not known",

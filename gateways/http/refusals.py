@@ -19,6 +19,8 @@ from gateways.http.problems import Fault, Problem
 from gateways.log.command_log import NotPromised, OutcomeUnknown
 from gateways.log.decisions import Unsettled
 from gateways.log.raw_mail import RawMailUnavailable
+from gateways.mail_in.door import Unavailable
+from gateways.mail_in.sns import Refused
 from gateways.stores.blobs import BlobMissing
 from gateways.stores.mail_store import Erased
 from gateways.stores.postgres import UNREACHABLE
@@ -58,6 +60,18 @@ def _validation(error: RequestValidationError) -> Problem:
     return Problem("invalid_request", detail, errors=faults)
 
 
+def _refused(error: Refused) -> Problem:
+    return Problem(error.code, error.detail, _retry_after(error.retry_after))
+
+
+def _unavailable(error: Unavailable) -> Problem:
+    return Problem("unavailable", str(error), _retry_after(error.retry_after))
+
+
+def _retry_after(seconds: int | None) -> dict[str, str]:
+    return {} if seconds is None else {"Retry-After": str(seconds)}
+
+
 def _erased(_: Exception) -> Problem:
     return Problem("gone", "This mail has been erased.")
 
@@ -69,6 +83,8 @@ MEANINGS: Final[Mapping[type, Callable[[Any], Problem]]] = {
     NotPromised: lambda _: problems.unavailable(),
     OutcomeUnknown: lambda _: problems.outcome_unknown(),
     Unsettled: lambda _: problems.outcome_unknown(),
+    Refused: _refused,
+    Unavailable: _unavailable,
     **dict.fromkeys((Erased, BlobMissing, Unsealable), _erased),
     **dict.fromkeys((RawMailUnavailable, KafkaError, *UNREACHABLE), lambda _: problems.unavailable()),
 }

@@ -15,13 +15,7 @@ over processes and crashes it is the log that decides, by mailbox, sender, Messa
 import asyncio
 import logging
 from base64 import b64decode
-from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 from traceback import format_tb
-
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
-from starlette.requests import ClientDisconnect
 
 from gateways.mail_in.door import Door, Envelope, Inbox, Unavailable
 from gateways.mail_in.s3_mail import FetchesMail
@@ -30,39 +24,9 @@ from gateways.mail_in.sns import MOST_AHEAD, OLDEST, Refused, SnsMessage, SnsVer
 from gateways.mail_in.sns_once import Once
 from gateways.mail_in.spool import Spool, TooLarge
 
-MAX_BODY = 512 * 1024
-_BODY_SECONDS = 15
 # SNS waits 15 s for an answer and repeats after that.
 _FETCH_SECONDS = 8
 _LOG = logging.getLogger(__name__)
-
-
-def routes(door: Door, sns: SnsVerifier, fetch_mail: FetchesMail) -> APIRouter:
-    """The endpoint that a subscription of SNS points to."""
-    inbound = SesInbound(door, sns, fetch_mail)
-    router = APIRouter(tags=["inbound mail"])
-
-    @router.post(
-        "/api/v1/ses/inbound",
-        operation_id="receiveSesMail",
-        summary="Mail received by Amazon SES, posted by Amazon SNS",
-        response_class=Response,
-        responses={
-            200: {"description": "The message has been dealt with: its mail, if it has one, is in the log."},
-            403: {"description": "The message is not a genuine one of an allowed topic."},
-            503: {"description": "Not now; SNS tries again."},
-        },
-        openapi_extra={
-            "requestBody": {"required": True, "content": {"text/plain": {"schema": SnsMessage.model_json_schema()}}}
-        },
-    )
-    async def receive_ses_mail(request: Request) -> Response:
-        async def take() -> None:
-            await inbound.take(await _body(request))
-
-        return await _answer(take)
-
-    return router
 
 
 class SesInbound:
@@ -75,9 +39,17 @@ class SesInbound:
         self._once = Once(OLDEST + MOST_AHEAD)
 
     async def take(self, body: bytes) -> None:
-        """Returns once the post has had its whole effect. Raises Refused or Unavailable, and what a Door raises."""
-        message = await self._sns.verify(body)
-        await self._once.do(message.MessageId, lambda: self._act_on(message))
+        """Returns once the post has had its whole effect. Raises Refused, or Unavailable where SNS should try again."""
+        try:
+            message = await self._sns.verify(body)
+            await self._once.do(message.MessageId, lambda: self._act_on(message))
+        except (Refused, Unavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours: SNS must try again rather than give up
+            # Without the error's own text, which may quote a mail or an address.
+            where = "".join(format_tb(error.__traceback__, limit=-3))
+            _LOG.error("A message of SNS was not dealt with: %s\n%s", type(error).__name__, where)
+            raise Unavailable("The mail can't be taken now; try again later.") from None
 
     async def _act_on(self, message: SnsMessage) -> None:
         if message.Type == "SubscriptionConfirmation":
@@ -114,7 +86,7 @@ class SesInbound:
                     await self._take_down(received, spool)
                 mail = spool.done()
             except TooLarge:
-                raise Refused(413, "mail_too_large", "The mail is larger than 25 MiB.") from None
+                raise Refused(413, "too_large", "The mail is larger than 25 MiB.") from None
             except TimeoutError:
                 raise Unavailable("The mail can't be read from its bucket in time.") from None
             await self._door.deliver(mail, to)
@@ -151,55 +123,4 @@ def _envelope(received: Received, recipient: str) -> Envelope:
         tls=False,
         via="ses",
         delivery=received.mail.message_id,
-    )
-
-
-async def _body(request: Request) -> bytes:
-    """The post's body, given up on as soon as it is too long or too slow. Raises Refused."""
-    too_large = Refused(413, "body_too_large", "The body is larger than 512 KiB.")
-    declared = request.headers.get("content-length", "0")
-    if not (declared.isdecimal() and len(declared) < 10 and int(declared) <= MAX_BODY):
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for block in request.stream():
-                body += block
-                if len(body) > MAX_BODY:
-                    raise too_large
-    except TimeoutError:
-        raise Refused(408, "body_too_slow", "The body did not come within 15 seconds.") from None
-    except ClientDisconnect:
-        raise Refused(400, "body_cut_off", "The body ended too early.") from None
-    return bytes(body)
-
-
-async def _answer(take: Callable[[], Awaitable[None]]) -> Response:
-    """200 once `take` has returned; otherwise what it raised, as a problem (RFC 9457)."""
-    try:
-        await take()
-    except Refused as refused:
-        return _problem(refused)
-    except Unavailable as error:
-        return _problem(Refused(503, "unavailable", str(error), retry_after=error.retry_after))
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is ours: SNS must try again rather than give up
-        # Without the error's own text, which may quote a mail or an address.
-        where = "".join(format_tb(error.__traceback__, limit=-3))
-        _LOG.error("A message of SNS was not dealt with: %s\n%s", type(error).__name__, where)
-        return _problem(Refused(503, "unavailable", "The mail can't be taken now; try again later.", retry_after=5))
-    return Response(status_code=200)
-
-
-def _problem(refused: Refused) -> Response:
-    return JSONResponse(
-        {
-            "type": "about:blank",
-            "title": HTTPStatus(refused.status).phrase,
-            "status": refused.status,
-            "detail": refused.detail,
-            "code": refused.code,
-        },
-        status_code=refused.status,
-        headers={} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)},
-        media_type="application/problem+json",
     )

@@ -8,8 +8,8 @@ from hashlib import sha256
 
 import pytest
 
+from gateways.http.ses_inbound import MAX_BODY
 from gateways.mail_in.door import Envelope, Unavailable
-from gateways.mail_in.ses import MAX_BODY
 from tests.support.ses_endpoint import MAIL, Endpoint, problem
 from tests.support.sns_double import TOPIC, notification, ses_notification, subscription
 

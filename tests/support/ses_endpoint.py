@@ -8,9 +8,15 @@ from typing import Any, Self
 import aiohttp
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
+from gateways.http import refusals
+from gateways.http.edge import Edge
+from gateways.http.measures import Measures
+from gateways.http.problems import KINDS
+from gateways.http.ses_inbound import routes
 from gateways.mail_in.s3_mail import FetchesMail
-from gateways.mail_in.ses import routes
+from gateways.mail_in.ses import SesInbound
 from gateways.mail_in.sns import SnsVerifier
 from tests.support.sns_double import NOW, TOPIC, CountingHttp, NoBucket, RecordingDoor, allowed, body
 
@@ -23,11 +29,12 @@ class Endpoint:
     def __init__(self, bucket: FetchesMail | None = None, arns: tuple[str, ...] = (TOPIC,)) -> None:
         self.door = RecordingDoor()
         self.http = CountingHttp()
-        self.app = FastAPI()
         topics = allowed(*arns) if arns else {}
-        self.app.include_router(
-            routes(self.door, SnsVerifier(topics, self.http, now=lambda: NOW), bucket or NoBucket())
-        )
+        router = routes(SesInbound(self.door, SnsVerifier(topics, self.http, now=lambda: NOW), bucket or NoBucket()))
+        app = FastAPI()
+        app.include_router(router)
+        refusals.install(app, router.routes)
+        self.app = Edge(app, Measures(CollectorRegistry()), refusals.problem_of)
         self.url = ""
         self.session: aiohttp.ClientSession | None = None
 
@@ -60,7 +67,9 @@ async def problem(answer: aiohttp.ClientResponse) -> dict[str, Any]:
     assert answer.content_type == "application/problem+json"
     said: dict[str, Any] = json.loads(await answer.text())
     assert said["status"] == answer.status
-    assert said["type"]
-    assert said["title"]
+    assert said["type"] == f"/docs/problems#{said['code']}"
+    assert said["title"] == KINDS[said["code"]].title
+    assert answer.status == KINDS[said["code"]].status
+    assert said["request_id"] == answer.headers["X-Request-Id"]
     assert said["detail"].endswith(".")
     return said
