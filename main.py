@@ -346,6 +346,8 @@ def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
 @cli.command()
 def up() -> None:
     """Everything on this machine: Kafka, Postgres and all roles."""
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: sys.exit(0))  # nothing has begun yet; the supervisor listens from then on
     from gateways.local_ports import check_free
     from gateways.local_servers import Servers, running
     from gateways.supervisor import Supervisor

@@ -72,10 +72,12 @@ class Child:
                 process = await asyncio.create_subprocess_exec(
                     *argv, stdin=theirs, stdout=output, stderr=lock, start_new_session=True
                 )
-        except OSError as error:
+        except BaseException as error:
             if ours is not None:
                 os.close(ours)
-            raise CannotStart(f"{name} cannot be started: {error.strerror or error}.") from error
+            if isinstance(error, OSError):
+                raise CannotStart(f"{name} cannot be started: {error.strerror or error}.") from error
+            raise
         finally:
             if theirs is not None:
                 os.close(theirs)
@@ -123,6 +125,17 @@ class Child:
         if self._pipe >= 0:
             os.close(self._pipe)
             self._pipe = -1
+
+
+async def in_thread(work: Callable[..., None], *arguments: object) -> None:
+    """As `asyncio.to_thread`, but a cancellation waits for the thread to end: what it does to a folder is over before
+    the folder is let go."""
+    doing = asyncio.create_task(asyncio.to_thread(work, *arguments))
+    try:
+        await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.wait([doing])
+        raise
 
 
 def trim(log: Path, longest: int = LONGEST_LOG) -> None:

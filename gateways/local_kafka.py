@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 from gateways import kafka_jars
-from gateways.local_children import CannotStart, Child
+from gateways.local_children import CannotStart, Child, in_thread
 from gateways.local_ports import free_port
 
 _FLAGS = (
@@ -90,7 +90,7 @@ class LocalKafka:
         class_path = await asyncio.to_thread(kafka_jars.class_path, self._cache)
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / "log" / "meta.properties").is_file():
-            await asyncio.to_thread(self.prepare, java, class_path)
+            await in_thread(self.prepare, java, class_path)
         aot = _aot_cache(java, class_path, self._cache)
         flags = (f"-XX:AOTCache={aot}",) if aot and aot.is_file() else ()
         child = await self._spawn(java, class_path, flags, lock)
@@ -133,7 +133,7 @@ class LocalKafka:
 
     async def _train_into(self, aot: Path, java: Path, class_path: str, scratch: Path, lock: int) -> bool:
         learner = LocalKafka(scratch / "kafka", free_port(), self._cache)
-        await asyncio.to_thread(learner.prepare, java, class_path)
+        await in_thread(learner.prepare, java, class_path)
         coming = scratch / aot.name
         child = await learner._spawn(java, class_path, (f"-XX:AOTCacheOutput={coming}",), lock, niceness=19)
         try:

@@ -16,7 +16,7 @@ import subprocess
 from pathlib import Path
 
 from gateways import postgres_account
-from gateways.local_children import CannotStart, Child
+from gateways.local_children import CannotStart, Child, in_thread
 
 _ROLE = "postledger"
 _DATABASE = "postledger"
@@ -59,7 +59,7 @@ class LocalPostgres:
         programs = await asyncio.to_thread(_programs)
         account = await asyncio.to_thread(postgres_account.account)
         if not self.folder.is_dir():
-            await asyncio.to_thread(_initialise, self.folder, programs, account.prefix)
+            await in_thread(_initialise, self.folder, programs, account.prefix)
         data = self.folder / "data"
         _refuse_foreign_version(data, programs)
         postgres_account.give(data, account.owner)

@@ -40,7 +40,19 @@ class Supervisor:
         self._lock = -1
 
     async def run(self, ready: Callable[[float], None]) -> None:
-        """Starts all, says so, and keeps it running. Raises CannotStart with one sentence where that is no use."""
+        """Starts all, says so, and keeps it running until SIGTERM or SIGINT, from the first moment on; a second signal
+        ends it at once. Raises CannotStart with one sentence where it is no use to go on."""
+        told = _told()
+        running, ending = asyncio.create_task(self._run(ready)), asyncio.create_task(told.wait())
+        await asyncio.wait([running, ending], return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        if running.done():
+            running.result()
+        running.cancel()
+        # What a start that is broken off says is of no interest any more.
+        await asyncio.gather(running, return_exceptions=True)
+
+    async def _run(self, ready: Callable[[float], None]) -> None:
         began = time.monotonic()
         async with AsyncExitStack() as stack:
             local: LocalServers | None = None
@@ -52,14 +64,15 @@ class Supervisor:
                 except BaseException:
                     await self._stop()
                     raise
+                stack.push_async_callback(self._stop)
             else:
+                stack.push_async_callback(self._stop)
                 await self._spawn_all(os.open(os.devnull, os.O_RDWR))
                 servers = self._given
-            stack.push_async_callback(self._stop)
             _tell(self._log / "servers", servers)
             await asyncio.gather(*[self._until_ready(name) for name in PROCESSES])
             ready(time.monotonic() - began)
-            await self._until_told(local)
+            await self._keep_all(local)
 
     async def _spawn_all(self, lock: int) -> None:
         """Beside the servers: most of a role's start is loading itself, and then it waits until it is told to go on."""
@@ -92,21 +105,17 @@ class Supervisor:
     def _ready(self, name: str) -> Path:
         return self._log / f"{name}.ready"
 
-    async def _until_told(self, local: LocalServers | None) -> None:
-        told = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, told.set)
+    async def _keep_all(self, local: LocalServers | None) -> None:
+        """Until cancelled; raises CannotStart where something can't be kept running."""
         watching = [asyncio.create_task(self._keep(name)) for name in PROCESSES]
         if local is not None:
             watching += [asyncio.create_task(local.watch()), asyncio.create_task(_train(local))]
-        ending = asyncio.create_task(told.wait())
         try:
-            await _first_failure_or(ending, watching)
+            await asyncio.gather(*watching)
         finally:
-            for task in [*watching, ending]:
+            for task in watching:
                 task.cancel()
-            await asyncio.gather(*watching, ending, return_exceptions=True)
+            await asyncio.gather(*watching, return_exceptions=True)
 
     async def _keep(self, name: str) -> None:
         failures = 0
@@ -148,9 +157,15 @@ async def _train(local: LocalServers) -> None:
     await local.train()
 
 
-async def _first_failure_or(ending: asyncio.Task[bool], watching: list[asyncio.Task[None]]) -> None:
-    pending: set[asyncio.Task[bool] | asyncio.Task[None]] = {ending, *watching}
-    while not ending.done():
-        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+def _told() -> asyncio.Event:
+    """Set by the first signal that asks us to end."""
+    told = asyncio.Event()
+
+    def end() -> None:
+        if told.is_set():
+            os._exit(130)  # our children's guards see to them
+        told.set()
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, end)
+    return told
