@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from gateways.http.endings import LAGGING
+from gateways.http.endings import BEHIND
 from gateways.http.frames import Frames, Told
 from gateways.http.resume import is_too_old
+from gateways.http.stream_measures import StreamMeasures
 from gateways.http.streams import Stream
 from gateways.log.tail import Tail
 from gateways.stores.folded import FoldedPositions
@@ -39,8 +40,17 @@ class Fanout:
     """Who watches what, and what waits to be told. `queue` and `reader_seconds` bound each stream."""
 
     def __init__(
-        self, tail: Tail, folded: FoldedPositions, pool: Pool, frames: Frames, *, queue: int, reader_seconds: float
+        self,
+        tail: Tail,
+        folded: FoldedPositions,
+        pool: Pool,
+        frames: Frames,
+        measures: StreamMeasures,
+        *,
+        queue: int,
+        reader_seconds: float,
     ) -> None:
+        self.measures = measures
         self.queue = queue
         self.reader_seconds = reader_seconds
         self._tail = tail
@@ -142,7 +152,7 @@ class Fanout:
     def _give_up(self, partition: int) -> None:
         self._waiting[partition].clear()
         for stream in [s for streams in self._watching.values() for s in streams if s.partition == partition]:
-            stream.end(LAGGING)
+            stream.end(BEHIND)
 
     def _tell_what_is_folded(self, partition: int) -> None:
         waiting = self._waiting.get(partition)

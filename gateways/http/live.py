@@ -14,6 +14,8 @@ from collections.abc import Coroutine, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from prometheus_client import CollectorRegistry
+
 from gateways.http import problems
 from gateways.http.admission import Admits, Admitted, Asked, closing, too_many
 from gateways.http.connections import Receive, Scope, Send
@@ -24,6 +26,7 @@ from gateways.http.frames import Frames
 from gateways.http.open_streams import OpenStreams
 from gateways.http.problems import Problem
 from gateways.http.sse import AllSse, InboxSse
+from gateways.http.stream_measures import StreamMeasures
 from gateways.http.streams import Stream, Wire
 from gateways.http.websocket import InboxWebSocket
 from gateways.log.tail import Tail
@@ -65,11 +68,15 @@ class Live:
         keyring: Keyring,
         *,
         bounds: Bounds | None = None,
+        metrics: CollectorRegistry | None = None,
     ) -> None:
         self._admits = admits
         self._bounds = bounds = bounds or Bounds()
         self.frames = Frames(pool, keyring)
-        self._fanout = Fanout(tail, folded, pool, self.frames, queue=bounds.queue, reader_seconds=bounds.reader_seconds)
+        self._measures = StreamMeasures(metrics or CollectorRegistry())
+        self._fanout = Fanout(
+            tail, folded, pool, self.frames, self._measures, queue=bounds.queue, reader_seconds=bounds.reader_seconds
+        )
         self.streams = OpenStreams(self._fanout, self.frames, tail, pool, turn_seconds=bounds.turn_seconds)
         self._closing = False
         self._sse, self._all, self._websocket = InboxSse(), AllSse(), InboxWebSocket()
@@ -122,6 +129,7 @@ class Live:
                 self._admits.to_mailbox(asked, scope["path"].removeprefix(WEBSOCKETS)), self._websocket, send
             )
         except Problem as problem:
+            self._measures.refused(self._websocket.kind, problem.status)
             await self._refuse_websocket(problem, scope, receive, send)
             return
         with self.streams.holding(stream):
@@ -147,6 +155,7 @@ class Live:
                 raise Problem("method_not_allowed", "This is a stream: only GET reads it.", {"Allow": "GET"})
             stream = await self._admit(admitting, wire, send)
         except Problem as problem:
+            self._measures.refused(wire.kind, problem.status)
             await _refuse(problem, scope, receive, send)
             return
         with self.streams.holding(stream):

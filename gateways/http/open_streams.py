@@ -75,12 +75,14 @@ class OpenStreams:
         slot.add(stream)
         self._of_owner[stream.owner] = self.of_owner(stream.owner) + 1
         self._fanout.watch(stream)
+        self._fanout.measures.opened(stream.wire.kind)
         try:
             yield
         finally:
             stream.leave()
             self._fanout.unwatch(stream)
             slot.discard(stream)
+            self._fanout.measures.ended(stream.wire.kind, stream.cause)
             self._of_owner[stream.owner] -= 1
             if not self._of_owner[stream.owner]:
                 del self._of_owner[stream.owner]

@@ -77,7 +77,9 @@ async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
         asyncapi=asyncapi.document,
         metrics=parts.metrics,
     )
-    live = Live(Admission(services, parts.tail), parts.tail, parts.folded, parts.pool, parts.keyring)
+    live = Live(
+        Admission(services, parts.tail), parts.tail, parts.folded, parts.pool, parts.keyring, metrics=parts.metrics
+    )
     await live.start()
     stack.push_async_callback(live.stop)
     sns = await stack.enter_async_context(SnsHttp.session())

@@ -11,6 +11,7 @@ import orjson
 
 from gateways.http.endings import Ending
 from gateways.http.frames import Told, sse_frame
+from gateways.http.stream_measures import Kind
 
 #: Milliseconds a browser waits before it connects again.
 RETRY_MS: Final = 2000
@@ -29,6 +30,7 @@ class InboxSse:
     #: Of the turns of the one timer, every so-manieth is a sign of life.
     beats_every = 1
     opens_summaries = True
+    kind: Kind = "inbox_sse"
 
     def shows(self, told: Told) -> bool:
         return told.is_new_message or told.ends_as is not None
@@ -63,6 +65,7 @@ class AllSse(InboxSse):
     """The stream over all that a caller may see: every event, by its type."""
 
     opens_summaries = False
+    kind: Kind = "all_sse"
 
     def shows(self, told: Told) -> bool:  # noqa: ARG002 - another wire shows a part only
         return True

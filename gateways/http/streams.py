@@ -16,9 +16,10 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from gateways.http.connections import Send, drop, drop_when_unreachable
-from gateways.http.endings import COMPLETE, LAGGING, Ending, inbox_ended
+from gateways.http.endings import BEHIND, COMPLETE, SLOW, Ending, inbox_ended
 from gateways.http.frames import Told
 from gateways.http.resume import offset_in, token
+from gateways.http.stream_measures import Cause, Kind, StreamMeasures
 from gateways.stores.postgres import UNREACHABLE
 from schemas.topics import MAILBOX_EVENTS
 
@@ -37,6 +38,7 @@ class Gone(Exception):
 class Wire(Protocol):
     """How a stream is spoken: which events it shows, and each as messages of ASGI."""
 
+    kind: Kind
     beats_every: int
     opens_summaries: bool
 
@@ -53,6 +55,7 @@ class Source(Protocol):
 
     queue: int
     reader_seconds: float
+    measures: StreamMeasures
 
     def end(self, partition: int) -> int: ...
     async def folded(self, partition: int, position: int, *, seconds: float) -> bool: ...
@@ -74,6 +77,7 @@ class Stream:
         "_source",
         "_turn",
         "_writer",
+        "cause",
         "ended",
         "ending",
         "expires_at",
@@ -97,6 +101,7 @@ class Stream:
         self.next = 0
         self.ending: Ending | None = None
         self.ended = False
+        self.cause: Cause = "left"
         self._asked: str | None = None
         self._queue: list[Told] = []
         self._live = False
@@ -130,7 +135,7 @@ class Stream:
         if len(self._queue) < self._source.queue:
             self._queue.append(told)
         elif self._live:
-            self.end(LAGGING)
+            self.end(SLOW)
         else:
             self._missed = True
         if self._live:
@@ -140,6 +145,7 @@ class Stream:
         """Says this and ends, whatever else there was to say."""
         if self.ending is None:
             self.ending = ending
+            self.cause = ending.cause
             self._queue = []
             self._wake()
 
@@ -185,6 +191,7 @@ class Stream:
             self.ended = True
         except Exception:
             log.exception("a stream could not go on")
+            self.cause = "failed"
             self.abort()
         finally:
             self._writer = None
@@ -195,11 +202,13 @@ class Stream:
             told = told[: end + 1]
         if told:
             await self._put(*self.wire.telling(told))
+            self._source.measures.sent(self.wire.kind, len(told))
             self.next = told[-1].entry.position + 1
         if end is not None and self.ending is None:
             self._queue = []
             says_so_itself = bool(self.wire.telling(told[-1:]))
             self.ending = COMPLETE if says_so_itself else inbox_ended(told[-1].ends_as or "expired")
+            self.cause = self.ending.cause
 
     async def _put(self, *messages: dict[str, Any]) -> None:
         """Raises Gone where the client has left or doesn't read."""
@@ -208,6 +217,7 @@ class Stream:
                 async with asyncio.timeout(self._source.reader_seconds):
                     await self._send(message)
             except TimeoutError as error:
+                self.cause = "unread"
                 self.abort()
                 raise Gone from error
             except OSError as error:
@@ -225,7 +235,7 @@ class Stream:
                     since = await self._read_feed(since)
         except UNREACHABLE as error:
             log.warning("a stream ends, to be resumed", extra={"cause": repr(error)})
-            self.end(LAGGING)
+            self.end(BEHIND)
         self._live = True
 
     async def _resumed_at(self, asked: str) -> int:
@@ -240,6 +250,7 @@ class Stream:
             return offset
         oldest = await self._source.oldest(self)
         await self._put(self.wire.reset(self._token(oldest)))
+        self._source.measures.reset(self.wire.kind)
         return oldest
 
     async def _read_feed(self, since: int) -> int | None:

@@ -7,6 +7,7 @@ import orjson
 
 from gateways.http.endings import Ending
 from gateways.http.frames import Told
+from gateways.http.stream_measures import Kind
 
 
 class InboxWebSocket:
@@ -15,6 +16,7 @@ class InboxWebSocket:
     #: A ping every fourth turn of the one timer: 30 seconds.
     beats_every = 4
     opens_summaries = True
+    kind: Kind = "websocket"
 
     def shows(self, told: Told) -> bool:
         return told.is_new_message or told.ends_as is not None
