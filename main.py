@@ -42,7 +42,7 @@ class House:
     """The parts of one process, each opened when first needed and closed in the opposite order."""
 
     def __init__(self, settings: "Settings", stack: AsyncExitStack) -> None:
-        from prometheus_client import CollectorRegistry
+        from prometheus_client import CollectorRegistry, ProcessCollector
 
         from gateways.stores.blobs import LocalBlobs
         from gateways.stores.keyset import open_keyset
@@ -57,10 +57,11 @@ class House:
         self.blobs = LocalBlobs(settings.blobs_path)
         self.metrics = CollectorRegistry()
         self.checks: dict[str, Callable[[], Coroutine[Any, Any, str | None]]] = {}
+        ProcessCollector(registry=self.metrics)
 
     async def open(self) -> None:
         """What every role needs."""
-        from gateways.log.command_log import CommandLog
+        from gateways.log.measured import AppendMeasures, MeasuredCommandLog
         from gateways.stores.keyring import Keyring
         from gateways.stores.one_keyset import check_keyset
         from gateways.stores.postgres import pooled
@@ -68,7 +69,8 @@ class House:
         self.pool = await self.stack.enter_async_context(pooled(self.database_url, size=10))
         await check_keyset(self.pool, self.keyset, self.settings.keyset_path)
         self.keyring = Keyring(self.pool, self.keyset)
-        self.command_log = CommandLog(self.kafka, prefix=self.prefix)
+        self.appends = AppendMeasures(self.metrics)
+        self.command_log = MeasuredCommandLog(self.kafka, self.appends, prefix=self.prefix)
         self.stack.push_async_callback(self.command_log.close)
 
     async def follow(self) -> None:
@@ -155,30 +157,35 @@ async def open_health(house: House, address: tuple[str, int]) -> None:
 
 async def declare_work(house: House, subscriptions: Any) -> None:
     """The deciders, the effects and the timers."""
-    from gateways.log.dead_letters import DeadLetters
-    from gateways.log.event_log import EventLog
+    from gateways.log.measured import MeasuredDeadLetters, MeasuredEventLog
     from gateways.log.raw_mail import RawMailLog
-    from gateways.parser_pool import ParserPool
+    from gateways.measured_parser import MeasuredParserPool
     from gateways.stores import sealing
     from gateways.stores.snapshots import Snapshots
     from gateways.stores.work_positions import Destruction, EffectPositions, TimerClaims
+    from gateways.work_measures import DecisionMeasures, TimerMeasures
     from handlers import accounts, mailboxes, parse
     from handlers.decider import Decider
     from handlers.effector import Effector
     from handlers.timers import Timers
 
-    parser = await house.stack.enter_async_context(ParserPool(workers=house.settings.parsers))
-    log, raw_mail = EventLog(house.kafka, prefix=house.prefix), RawMailLog(house.kafka, prefix=house.prefix)
+    parser = await house.stack.enter_async_context(MeasuredParserPool(house.metrics, workers=house.settings.parsers))
+    log = MeasuredEventLog(house.kafka, house.appends, prefix=house.prefix)
+    raw_mail = RawMailLog(house.kafka, prefix=house.prefix)
     house.stack.push_async_callback(log.close)
     house.stack.push_async_callback(raw_mail.close)
     prepares = mailboxes.PreparesMail(house.keyring, sealing, house.blobs, parser)
+    decisions = DecisionMeasures(house.metrics)
+    letters = MeasuredDeadLetters(house.command_log, house.metrics)
     for context in (mailboxes.context(prepares), accounts.context()):
-        decider = Decider(context, log, Snapshots(house.pool), DeadLetters(house.command_log))
+        decider = Decider(context, log, Snapshots(house.pool), letters)
+        decider.on_decided = decisions.decided
         decider.on_stopped = end_process
         house.checks[f"decider of {context.name}"] = decider.trouble
-        decider.subscription = subscriptions.subscribe(
+        decider.subscription = consumed = subscriptions.subscribe(
             list(context.inputs), group=f"decider.{context.snapshot}", consumes=decider
         )
+        decisions.watch(context.name, decider, consumed)
         house.stack.push_async_callback(decider.stop)
     later = parse.ParsesLater(prepares, house.keyring, raw_mail, parser, house.command_log)
     effector = Effector(parse.effect(later), EffectPositions(house.pool))
@@ -188,20 +195,24 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     house.stack.push_async_callback(effector.stop)
     timers = Timers(TimerClaims(house.pool), house.command_log, Destruction(house.keyring, house.blobs))
     _in_background(house.stack, timers.run())
+    _in_background(house.stack, TimerMeasures(house.pool, house.metrics).run())
 
 
 async def declare_projections(house: House, subscriptions: Any) -> None:
     """One projector for each truth topic."""
+    from gateways.work_measures import StoppedProjections
     from projections.catalogue import of_topic
     from projections.projector import Projector
     from schemas import events
     from schemas.topics import ACCOUNT_EVENTS, MAILBOX_EVENTS
 
+    stopped = StoppedProjections(house.metrics)
     for topic, vocabulary in ((MAILBOX_EVENTS.name, events.MAILBOX), (ACCOUNT_EVENTS.name, events.ACCOUNT)):
         projector = Projector(topic, of_topic(topic), vocabulary, house.pool)
         projector.subscription = subscriptions.subscribe(
             [topic], group=f"projector.{topic}", consumes=projector, max_records=2000
         )
+        stopped.watch(projector)
         house.stack.push_async_callback(projector.stop)
 
 
@@ -361,6 +372,8 @@ def up() -> None:
     if not running(settings.data):  # else that is the better sentence, and the lock will say it
         check_free("POSTLEDGER_HTTP", *settings.http_address)
         check_free("POSTLEDGER_SMTP", *settings.smtp_address)
+        if settings.operations_address:
+            check_free("POSTLEDGER_OPERATIONS", *settings.operations_address)
     supervisor = Supervisor(settings.data, program=Path(__file__).absolute(), servers=given)
 
     def ready(seconds: float) -> None:

@@ -64,7 +64,8 @@ class Settings(BaseModel):
     parsers: int = Field(1, ge=1, le=64, description="Child processes that parse mail, in each worker.")
     operations: Address | None = Field(
         None,
-        description="Where the roles smtp, work and project answer /livez, /readyz and /metrics; nowhere without it.",
+        description="Where the roles smtp, work and project (with `up`: its workers) answer /livez, /readyz and "
+        "/metrics; nowhere without it.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe log line shown."

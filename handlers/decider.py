@@ -19,7 +19,7 @@ import logging
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -58,12 +58,13 @@ NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 @dataclass(slots=True)
 class Decided:
-    """What a lane has decided but not yet appended."""
+    """What a lane has decided but not yet appended; `first` is each command's first event, None where none followed."""
 
     batch: Any
     next: dict[str, int]
     now_ms: int
     position: int
+    first: list[Any] = field(default_factory=list)
 
 
 class Decider:
@@ -81,6 +82,12 @@ class Decider:
         self._watching: asyncio.Task[None] | None = None
         #: Called with the sentence when a lane has to stop for good.
         self.on_stopped: Callable[[str], None] = log_stopped
+        #: Called for each command whose outcome is in the log, with its first event, or None where none followed.
+        self.on_decided: Callable[[str, Any], None] = not_counted
+
+    @property
+    def topics(self) -> list[str]:
+        return list(self.context.inputs)
 
     # ── being a consumer ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -212,6 +219,7 @@ class Decider:
             decided.position += len(records)
             decided.next[record.topic] = record.offset + 1
             decided.now_ms = now_ms
+            decided.first.append(events[0] if events else None)
         await self._append(lane, decided)
 
     def _begin(self, lane: Lane) -> Decided:
@@ -312,11 +320,17 @@ class Decider:
     async def _append(self, lane: Lane, decided: Decided) -> None:
         if not len(decided.batch):
             lane.went_on(decided.next, decided.now_ms)
+            self._tell(decided)
             return
         await compare_and_append(self._log, self.context.events, lane, decided.batch)
         lane.next, lane.now_ms = decided.next, decided.now_ms
         lane.marked_at = None
         lane.prove()
+        self._tell(decided)
+
+    def _tell(self, decided: Decided) -> None:
+        for event in decided.first:
+            self.on_decided(self.context.name, event)
 
     # ── snapshots ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -342,6 +356,10 @@ class Decider:
 
 def log_stopped(sentence: str) -> None:
     log.critical(sentence)
+
+
+def not_counted(context: str, event: Any) -> None:
+    pass
 
 
 def _not_after(record: Record) -> datetime | None:

@@ -112,6 +112,11 @@ class Lane:
         """Whether it knows the log and nothing waits."""
         return self.end is not None and not any(self.queues.values())
 
+    def waiting_since(self, topic: str) -> int | None:
+        """When (milliseconds, by the broker) the oldest record of a topic that waits here was appended."""
+        queue = self.queues.get(topic)
+        return queue[0].records[0].timestamp_ms if queue else None
+
     def got_on(self) -> None:
         self.moved_at = asyncio.get_running_loop().time()
 

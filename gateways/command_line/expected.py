@@ -87,7 +87,7 @@ def _system_said(error: BaseException) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
             f"{error.strerror}: another program listens there. End it, or choose another address (POSTLEDGER_HTTP, "
-            f"POSTLEDGER_SMTP)."
+            f"POSTLEDGER_SMTP, POSTLEDGER_OPERATIONS)."
         )
     if isinstance(error, ConnectionError) or error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, None):
         return (

@@ -9,7 +9,8 @@ from starlette.types import ASGIApp
 
 from gateways.http import documents, mailboxes, message_lists, messages, refusals, system
 from gateways.http.edge import Edge, Streams
-from gateways.http.measures import Measures, ProjectionPositions
+from gateways.http.measures import Measures
+from gateways.http.projection_lag import ProjectionLag
 from gateways.http.services import Services
 from gateways.http.shapes import ProblemDetails, ProblemFault
 
@@ -36,7 +37,7 @@ def create_app(services: Services, *, routers: Sequence[APIRouter] = (), streams
         app.include_router(router)
     refusals.install(app, [route for router in everything for route in router.routes])
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI's documentation extends it
-    services.metrics.register(ProjectionPositions(services))
+    services.metrics.register(ProjectionLag(services.folded, services.tail))
     shortcuts = [message_lists.shortcut(services), mailboxes.shortcut(services)]
     return Edge(app, Measures(services.metrics), refusals.problem_of, streams=streams, shortcuts=shortcuts)
 

@@ -1,13 +1,8 @@
-"""What the HTTP surface measures of itself, and of the projections behind it, for Prometheus. No ids in labels."""
+"""What the HTTP surface measures of itself, for Prometheus. No ids in labels."""
 
-from collections.abc import Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
-
-from gateways.http.services import Services
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 #: What a request counts under whose path is none of ours.
@@ -41,23 +36,3 @@ class Measures:
         if histogram is None:
             histogram = self._histograms[method, route] = self._seconds.labels(method, route)
         histogram.observe(seconds)
-
-
-class ProjectionPositions(Collector):
-    """How far each projection is, and how far behind what this process has seen of the log."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        labels = ["projection", "topic", "partition"]
-        position = GaugeMetricFamily("postledger_projection_position", "Next offset a projection folds", labels=labels)
-        lag = GaugeMetricFamily("postledger_projection_lag_records", "Records not folded yet", labels=labels)
-        tail = self._services.tail
-        for (projection, topic, partition), at in sorted(self._services.folded.positions.items()):
-            named = [projection, topic, str(partition)]
-            position.add_metric(named, at)
-            if tail is not None:
-                lag.add_metric(named, max(0, tail.position(topic, partition) - at))
-        yield position
-        yield lag

@@ -1,6 +1,7 @@
 """`/livez`, `/readyz` and `/metrics` for the roles that answer no other HTTP: smtp, work and project."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
@@ -9,12 +10,13 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.types import Receive, Scope, Send
 
+from gateways.http.edge import instance_of
+from gateways.http.problems import Problem
 from gateways.http.serving import server
+from schemas.ids import new_id
 
 CHECK_SECONDS: Final = 3.0
-UNKNOWN: Final = orjson.dumps(
-    {"status": 404, "title": "Not found", "detail": "This role answers /livez, /readyz and /metrics."}
-)
+PATHS: Final = ("/livez", "/readyz", "/metrics")
 Check = Callable[[], Awaitable[str | None]]
 
 
@@ -26,8 +28,15 @@ class RoleHealth:
         self._registry = registry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del receive  # what is sent to it is not read
         if scope["type"] != "http":
+            return
+        if scope["path"] not in PATHS:
+            problem = Problem("not_found", f"This role answers {', '.join(PATHS)} and nothing else.")
+            await problem.response(instance_of(scope), new_id("req"))(scope, receive, send)
+            return
+        if scope["method"] not in ("GET", "HEAD"):
+            problem = Problem("method_not_allowed", "This can only be read.", {"Allow": "GET, HEAD"})
+            await problem.response(instance_of(scope), new_id("req"))(scope, receive, send)
             return
         status, kind, body = await self._answer(scope["path"])
         headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
@@ -39,12 +48,6 @@ class RoleHealth:
             return 200, b"application/json", b'{"ok":true}'
         if path == "/metrics":
             return 200, CONTENT_TYPE_LATEST.encode(), generate_latest(self._registry)
-        if path != "/readyz":
-            return (
-                404,
-                b"application/problem+json",
-                b'{"status":404,"title":"Not found","detail":"There is /livez, /readyz and /metrics."}',
-            )
         found = dict(zip(self._checks, await asyncio.gather(*map(self._check, self._checks)), strict=True))
         ready = all(said["ok"] for said in found.values())
         return 200 if ready else 503, b"application/json", orjson.dumps({"ok": ready, "dependencies": found})
@@ -61,9 +64,10 @@ class RoleHealth:
 async def open_role_health(
     address: tuple[str, int], checks: Mapping[str, Check], registry: CollectorRegistry, stack: AsyncExitStack
 ) -> None:
-    """Answers until the stack is closed."""
+    """Answers until the stack is closed. Raises OSError where the address can't be had."""
+    listening = socket.create_server(address, family=socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
     serving = server(RoleHealth(checks, registry), *address)
-    task = asyncio.create_task(serving.serve())
+    task = asyncio.create_task(serving.serve(sockets=[listening]))
 
     async def close() -> None:
         serving.should_exit = True

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import uvicorn
 from aiokafka.partitioner import murmur2
+from prometheus_client import CollectorRegistry
 
 from domain.account import AccountCreated, ApiKeyIssued, ApiKeyRevoked
 from domain.mailbox_events import (
@@ -212,7 +213,10 @@ class StreamsHouse:
     @asynccontextmanager
     async def serving(self, **bounds: Any) -> AsyncIterator["Serving"]:
         """A server of its own with streams of these bounds."""
-        live = Live(self.admission, self.tail, self.folded, self.pool, self.keyring, bounds=Bounds(**bounds))
+        metrics = CollectorRegistry()
+        live = Live(
+            self.admission, self.tail, self.folded, self.pool, self.keyring, bounds=Bounds(**bounds), metrics=metrics
+        )
         await live.start()
         port = free_port()
         server = uvicorn.Server(
@@ -225,7 +229,7 @@ class StreamsHouse:
         while not server.started:
             await asyncio.sleep(0.01)
         try:
-            yield Serving(live, f"http://127.0.0.1:{port}")
+            yield Serving(live, f"http://127.0.0.1:{port}", metrics)
         finally:
             await live.stop()
             server.should_exit = True
@@ -235,9 +239,14 @@ class StreamsHouse:
 class Serving:
     """Streams that are being served, and where."""
 
-    def __init__(self, live: Live, url: str) -> None:
+    def __init__(self, live: Live, url: str, metrics: CollectorRegistry) -> None:
         self.live = live
         self.url = url
+        self._metrics = metrics
+
+    def measured(self, name: str, **labels: str) -> float:
+        """What Prometheus would be told now; 0 where nothing has been counted."""
+        return self._metrics.get_sample_value(name, labels) or 0.0
 
 
 def headers_of(event: Any, position: int, vocabulary: Vocabulary, topic: str, partition: int) -> Any:
