@@ -15,6 +15,10 @@ from gateways.http.services import Services
 from gateways.http.shapes import ProblemDetails, ProblemFault
 
 TITLE: Final = "Postledger"
+DESCRIPTION: Final = (
+    "Temporary inboxes: create one, let mail arrive, read it, watch it live. Errors are problem details (RFC 9457), each "
+    "with a stable `code` that `/docs/problems` explains."
+)
 SECURITY_SCHEMES: Final = {
     "apiKey": {"type": "http", "scheme": "bearer", "description": "An account's API key, `pl_live_…`."},
     "sessionToken": {"type": "http", "scheme": "bearer", "description": "A mailbox's session token, `uct_…`."},
@@ -36,16 +40,18 @@ def create_app(services: Services, *, routers: Sequence[APIRouter] = (), streams
     for router in everything:
         app.include_router(router)
     refusals.install(app, [route for router in everything for route in router.routes])
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI's documentation extends it
+    live = {path: item for found in streams for path, item in found.paths().items()}
+    app.openapi = lambda: _openapi(app, live)  # type: ignore[method-assign]  # as FastAPI's documentation extends it
     services.metrics.register(ProjectionLag(services.folded, services.tail))
     shortcuts = [message_lists.shortcut(services), mailboxes.shortcut(services)]
     return Edge(app, Measures(services.metrics), refusals.problem_of, streams=streams, shortcuts=shortcuts)
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """OpenAPI 3.1 of every route, with the problem that all of them share."""
+def _openapi(app: FastAPI, streams: dict[str, Any]) -> dict[str, Any]:
+    """OpenAPI 3.1 of every route and stream, with the problem that all of them share."""
     if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, routes=app.routes, description=__doc__)
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes, description=DESCRIPTION)
+        document["paths"] |= streams
         components = document.setdefault("components", {})
         components["securitySchemes"] = SECURITY_SCHEMES
         schemas = components.setdefault("schemas", {})

@@ -36,6 +36,8 @@ def byte_range(headers: Headers, size: int, etag: str) -> tuple[int, int] | None
             return None
     if first >= size:
         raise Problem(
-            "range_not_satisfiable", f"The content has {size} bytes.", headers={"Content-Range": f"bytes */{size}"}
+            "range_not_satisfiable",
+            f"The content has {size} bytes: ask for some of those.",
+            headers={"Content-Range": f"bytes */{size}"},
         )
     return first, end

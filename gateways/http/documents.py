@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from gateways.http.operations import json_response
 from gateways.http.problems import DOCS, KINDS
@@ -46,6 +46,11 @@ def routes(services: Services, app: FastAPI) -> APIRouter:
         del request
         return HTMLResponse(problems_page(), headers=POLICY)
 
+    async def front(request: Request) -> Response:
+        del request
+        return RedirectResponse("/docs", headers=CACHED)
+
+    router.add_route("/", front, ["GET"])
     router.add_route("/openapi.json", openapi, ["GET"])
     router.add_route("/docs", docs, ["GET"])
     router.add_route(DOCS, problem_docs, ["GET"])

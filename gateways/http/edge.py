@@ -9,7 +9,7 @@ query, since addresses and tokens stand there.
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final, Protocol
@@ -46,6 +46,9 @@ class Streams(Protocol):
     """An ASGI application for some paths, which answers for itself from the first byte."""
 
     def handles(self, scope: Scope) -> bool: ...
+
+    def paths(self) -> dict[str, Any]:
+        """What OpenAPI says of them."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
@@ -95,11 +98,12 @@ class Edge:
             await self._app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = perf_counter()
+        began, method = perf_counter(), scope["method"]
+        if method == "HEAD":
+            # Answered as GET is; the server leaves the body out (RFC 9110 9.3.2).
+            scope = {**scope, "method": "GET", "head": True}
         headers = dict(scope["headers"])
-        said = headers.get(b"x-request-id")
-        request_id = said.decode() if said and REQUEST_ID.fullmatch(said) else new_id("req")
-        scope["request_id"] = request_id
+        request_id = scope["request_id"] = request_id_of(headers)
         answer = Answer(scope, send)
         length = headers.get(b"content-length", b"0")
         if length != b"0" or b"transfer-encoding" in headers:
@@ -119,7 +123,7 @@ class Edge:
                 raise
             await problem.response(instance_of(scope), request_id)(scope, receive, answer)
         finally:
-            self._note(scope, answer.status, perf_counter() - began)
+            self._note(scope, method, answer.status, perf_counter() - began)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         for shortcut in self._shortcuts:
@@ -130,8 +134,8 @@ class Edge:
                 return
         await self._app(scope, receive, send)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        method = scope["method"] if scope["method"] in METHODS else "other"
+    def _note(self, scope: Scope, method: str, status: int, seconds: float) -> None:
+        method = method if method in METHODS else "other"
         route = getattr(scope.get("route"), "path", UNMATCHED)
         self._measures.answered(method, route, status, seconds)
         if log.isEnabledFor(logging.INFO):
@@ -192,6 +196,12 @@ class Body:
             raise too_large()
         self.whole = not message.get("more_body", False)
         return message
+
+
+def request_id_of(headers: Mapping[bytes, bytes]) -> str:
+    """The caller's own, where it is one; a new one otherwise."""
+    said = headers.get(b"x-request-id")
+    return said.decode() if said and REQUEST_ID.fullmatch(said) else new_id("req")
 
 
 def too_large() -> Problem:

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
-from gateways.http import problems
+from gateways.http import problems, stream_operations
 from gateways.http.admission import Admits, Admitted, Asked, closing, too_many
 from gateways.http.connections import Receive, Scope, Send
-from gateways.http.edge import instance_of
+from gateways.http.edge import Answer, instance_of, request_id_of
 from gateways.http.endings import TOO_BIG, inbox_ended
 from gateways.http.fanout import Fanout
 from gateways.http.frames import Frames
@@ -33,7 +33,6 @@ from gateways.log.tail import Tail
 from gateways.stores.folded import FoldedPositions
 from gateways.stores.keyring import Keyring
 from gateways.stores.postgres import UNREACHABLE, Pool
-from schemas.ids import new_id
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +40,7 @@ MAILBOXES: Final = "/api/v1/mailboxes/"
 EVENTS: Final = "/events"
 ALL: Final = "/v1/events"
 WEBSOCKETS: Final = "/ws/inbox/"
+UPGRADE: Final = {"Upgrade": "websocket", "Connection": "Upgrade"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,26 @@ class Live:
         path: str = scope.get("path", "")
         if scope["type"] == "websocket":
             return path.startswith(WEBSOCKETS)
-        return scope["type"] == "http" and (path == ALL or (path.endswith(EVENTS) and _address(path) is not None))
+        return scope["type"] == "http" and (
+            path == ALL or path.startswith(WEBSOCKETS) or (path.endswith(EVENTS) and _address(path) is not None)
+        )
+
+    @staticmethod
+    def paths() -> dict[str, Any]:
+        """What OpenAPI says of them."""
+        return stream_operations.paths()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await self.ws_mailbox(scope, receive, send)
+        elif scope["path"].startswith(WEBSOCKETS):
+            scope["query_string"] = b""
+            await _say(
+                Problem("upgrade_required", "This is a WebSocket: connect to it by `ws:` or `wss:`.", UPGRADE),
+                scope,
+                receive,
+                send,
+            )
         elif scope["path"] == ALL:
             await self.sse_all(scope, receive, send)
         else:
@@ -191,7 +206,7 @@ class Live:
             for message in [*self._websocket.first(None), *self._websocket.last(inbox_ended("expired"))]:
                 await send(message)
         elif problem.status in (429, 503) and "websocket.http.response" in scope.get("extensions", {}):
-            await problem.response(instance_of(scope), new_id("req"))(scope, receive, send)
+            await _say(problem, scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1013 if problem.status in (429, 503) else 1008})
 
@@ -214,4 +229,11 @@ async def _refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) 
         await send({"type": "http.response.start", "status": 204, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
     else:
-        await problem.response(instance_of(scope), new_id("req"))(scope, receive, send)
+        await _say(problem, scope, receive, send)
+
+
+async def _say(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+    """As every other refusal: with the request's id, and headers that keep browsers from guessing."""
+    scope["request_id"] = request_id_of(dict(scope["headers"]))
+    response = problem.response(instance_of(scope), scope["request_id"])
+    await response(scope, receive, send if scope["type"] == "websocket" else Answer(scope, send))

@@ -153,7 +153,7 @@ class Messages:
         except (KeyError, Unsealable) as error:
             raise problems.mailbox_ended() from error
         content = await self._content(row)
-        if not row.is_read:
+        if not row.is_read and not request.scope.get("head"):
             await self._mark_read(request, mailbox, row)
         said = {
             "id": row.message,

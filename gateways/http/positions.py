@@ -14,6 +14,9 @@ LOG_POSITION: Final = "X-Log-Position"
 #: Seconds a read waits for the position it was asked to have seen.
 FOLD_SECONDS: Final = 2.0
 POSITION: Final = re.compile(r"([a-z.]{1,100})-([0-9]{1,9}):([0-9]{1,18})")
+NOT_REACHED: Final = (
+    "What can be read is still before `X-After-Position`; try again shortly, or read without the header what there is."
+)
 #: The projection whose rows answer questions about a topic's facts.
 READ_BY: Final = {topics.MAILBOX_EVENTS.name: "messages", topics.ACCOUNT_EVENTS.name: "accounts"}
 
@@ -34,4 +37,4 @@ async def after_position(services: Services, request: Request) -> None:
     try:
         await services.folded.reached(READ_BY[found[1]], found[1], int(found[2]), int(found[3]), seconds=FOLD_SECONDS)
     except TimeoutError as error:
-        raise problems.outcome_unknown() from error
+        raise problems.unavailable(NOT_REACHED) from error

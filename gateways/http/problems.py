@@ -81,6 +81,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "ses_notification": Kind(
         422, "No notification of a mail", "The message is genuine and not what Amazon SES says of a received mail."
     ),
+    "upgrade_required": Kind(426, "Upgrade required", "This path is a WebSocket: connect to it by `ws:` or `wss:`."),
     "rate_limited": Kind(429, "Too many requests", "`RateLimit` tells the limit, `Retry-After` when to go on."),
     "internal_error": Kind(500, "Internal error", "A fault of ours. The request's id helps us find it."),
     "unavailable": Kind(503, "Not available now", "Nothing was changed. Try again after `Retry-After` seconds."),
@@ -93,6 +94,11 @@ KINDS: Final[Mapping[str, Kind]] = {
         "The request may take effect, or not. With an `Idempotency-Key` it can be repeated without harm.",
     ),
 }
+
+#: What is said of a path that isn't there; what is not the caller's is said otherwise.
+NO_SUCH_PATH: Final = (
+    "There is nothing at this path: `/docs` shows every path there is. None of them ends with a slash."
+)
 
 #: The code of a status that a framework answers with by itself.
 OF_STATUS: Final[Mapping[int, str]] = {
@@ -151,7 +157,8 @@ class Problem(Exception):
 def of_status(status: int, headers: Mapping[str, str] | None = None) -> Problem:
     """The problem of a bare status, as frameworks raise it."""
     code = OF_STATUS.get(status, "bad_request" if status < 500 else "internal_error")
-    return Problem(code, f"{HTTPStatus(status).phrase}: {KINDS[code].meaning}", headers or {}, status=status)
+    detail = NO_SUCH_PATH if status == 404 else f"{HTTPStatus(status).phrase}: {KINDS[code].meaning}"
+    return Problem(code, detail, headers or {}, status=status)
 
 
 def not_found() -> Problem:

@@ -41,7 +41,8 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     async def answer(request: Request, error: Exception) -> Response:
         problem = problem_of(error) or problems.fault_of_ours()
         if problem.status == 405:
-            problem = replace(problem, headers={"Allow": ", ".join(_methods(routes, request.scope["path"]))})
+            allowed = ", ".join(_methods(routes, request.scope["path"]))
+            problem = replace(problem, headers={"Allow": allowed}, detail=f"This path takes {allowed} only.")
         return problem.response(instance_of(request.scope), request.scope["request_id"])
 
     for kind in (Exception, *MEANINGS):
@@ -51,7 +52,8 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 def _methods(routes: Sequence[BaseRoute], path: str) -> list[str]:
     """Of all routes of a path (RFC 9110 10.2.1); the framework names those of the first only."""
     found = [route for route in routes if isinstance(route, Route | APIRoute) and route.path_regex.fullmatch(path)]
-    return sorted({method for route in found for method in route.methods or ()})
+    methods = {method for route in found for method in route.methods or ()}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
 def _validation(error: RequestValidationError) -> Problem:

@@ -26,6 +26,12 @@ from projections.mailboxes import MailboxRow
 KEY_PREFIX: Final = "pl_live_"
 #: The version of session tokens that `caller` takes for genuine.
 TOKEN_VERSION: Final = 1
+NEEDED: Final = (
+    "Send `Authorization: Bearer` with an API key or the mailbox's session token; the query counts for streams only."
+)
+NOT_VALID: Final = (
+    "The API key or session token is not valid: look whether it is whole, of this installation, and not revoked."
+)
 CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="postledger"'}
 
 
@@ -58,7 +64,7 @@ async def caller(
     """Who these credentials belong to. Raises a Problem: 401, or 429 where an API key asks too often."""
     secret = _bearer(authorization) if authorization is not None else token or api_key
     if not secret:
-        raise Problem("credentials_missing", "This needs an API key or a session token.", CHALLENGE)
+        raise Problem("credentials_missing", NEEDED, CHALLENGE)
     if secret.startswith(TOKEN_PREFIX):
         mailbox = services.keyset.mailbox_of_token(secret, TOKEN_VERSION)
         if mailbox is not None:
@@ -67,7 +73,7 @@ async def caller(
         holder = await services.api_keys.holder(services.pool, sha256(secret.encode()).hexdigest())
         if holder is not None:
             return Caller(holder=holder)
-    raise Problem("credentials_invalid", "The API key or session token is not valid.", CHALLENGE)
+    raise Problem("credentials_invalid", NOT_VALID, CHALLENGE)
 
 
 async def caller_of(services: Services, request: Request) -> Caller:
@@ -106,7 +112,11 @@ def _bearer(authorization: str) -> str:
     scheme, _, secret = authorization.strip().partition(" ")
     secret = secret.strip()
     if scheme.lower() != "bearer" or not secret or not secret.isascii() or " " in secret:
-        raise Problem("credentials_invalid", "`Authorization` has to be `Bearer` and one credential.", CHALLENGE)
+        raise Problem(
+            "credentials_invalid",
+            "`Authorization` has to be `Bearer`, a space, and an API key or session token.",
+            CHALLENGE,
+        )
     return secret
 
 
