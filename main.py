@@ -157,6 +157,7 @@ async def open_health(house: House, address: tuple[str, int]) -> None:
 
 async def declare_work(house: House, subscriptions: Any) -> None:
     """The deciders, the effects and the timers."""
+    from gateways.background import in_background
     from gateways.log.measured import MeasuredDeadLetters, MeasuredEventLog
     from gateways.log.raw_mail import RawMailLog
     from gateways.measured_parser import MeasuredParserPool
@@ -179,7 +180,6 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     letters = MeasuredDeadLetters(house.command_log, house.metrics)
     for context in (mailboxes.context(prepares), accounts.context()):
         decider = Decider(context, log, Snapshots(house.pool), letters)
-        decider.on_decided = decisions.decided
         decider.on_stopped = end_process
         house.checks[f"decider of {context.name}"] = decider.trouble
         decider.subscription = consumed = subscriptions.subscribe(
@@ -194,8 +194,7 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     )
     house.stack.push_async_callback(effector.stop)
     timers = Timers(TimerClaims(house.pool), house.command_log, Destruction(house.keyring, house.blobs))
-    _in_background(house.stack, timers.run())
-    _in_background(house.stack, TimerMeasures(house.pool, house.metrics).run())
+    in_background(house.stack, timers.run(), TimerMeasures(house.pool, house.metrics).run())
 
 
 async def declare_projections(house: House, subscriptions: Any) -> None:
@@ -241,16 +240,6 @@ async def assembled(settings: "Settings", roles: Sequence[str]) -> AsyncIterator
         elif house.settings.operations_address:
             await open_health(house, house.settings.operations_address)
         yield house
-
-
-def _in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.create_task(work)
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    stack.push_async_callback(end)
 
 
 def end_process(sentence: str) -> None:
@@ -370,10 +359,8 @@ def up() -> None:
     elif settings.kafka or settings.database_url:
         raise Failed("Name both servers, POSTLEDGER_KAFKA and POSTLEDGER_DATABASE_URL, or neither.", code=USAGE)
     if not running(settings.data):  # else that is the better sentence, and the lock will say it
-        check_free("POSTLEDGER_HTTP", *settings.http_address)
-        check_free("POSTLEDGER_SMTP", *settings.smtp_address)
-        if settings.operations_address:
-            check_free("POSTLEDGER_OPERATIONS", *settings.operations_address)
+        for setting, address in settings.listening.items():
+            check_free(setting, *address)
     supervisor = Supervisor(settings.data, program=Path(__file__).absolute(), servers=given)
 
     def ready(seconds: float) -> None:

@@ -88,6 +88,12 @@ class Settings(BaseModel):
         return _split(self.operations) if self.operations else None
 
     @property
+    def listening(self) -> dict[str, tuple[str, int]]:
+        """Where an `up` listens, by the settings that say so."""
+        found = {"http": self.http_address, "smtp": self.smtp_address, "operations": self.operations_address}
+        return {PREFIX + name.upper(): address for name, address in found.items() if address is not None}
+
+    @property
     def smtp_address(self) -> tuple[str, int]:
         return _split(self.smtp)
 

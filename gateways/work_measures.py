@@ -5,7 +5,7 @@ The loops know nothing of this; what they show anyway is looked at when Promethe
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import time
 from typing import Any, Final, Protocol
 
@@ -40,6 +40,8 @@ class Ends(Protocol):
 class Lanes(Protocol):
     """A decider, as far as it is looked at here."""
 
+    on_decided: Callable[[str, Any], None]
+
     @property
     def topics(self) -> Sequence[str]: ...
     @property
@@ -69,6 +71,8 @@ class DecisionMeasures(Collector):
         registry.register(self)
 
     def watch(self, context: str, decider: Lanes, ends: Ends) -> None:
+        """Counts what this decider decides from now on, and looks how far it is behind."""
+        decider.on_decided = self.decided
         self._deciders[context] = (decider, ends)
 
     def decided(self, context: str, event: Any) -> None:

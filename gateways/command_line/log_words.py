@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateways.command_line.failures import FAILED, USAGE, Failed
+from gateways.command_line.failures import FAILED, NOT_FOUND, USAGE, Failed
+from gateways.command_line.output import Form, Output, advise, show_one
+from schemas.envelope import Source
 
 if TYPE_CHECKING:
     from gateways.command_line.installation import Installation
@@ -23,6 +25,7 @@ def add_log_words(cli: typer.Typer, installation: Callable[[], "Installation"]) 
         every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare only; change nothing.")] = False,
         yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+        output: Output = None,
     ) -> None:
         """Rebuild tables from the log, and name every wrong row.
 
@@ -35,9 +38,10 @@ def add_log_words(cli: typer.Typer, installation: Callable[[], "Installation"]) 
         from gateways.command_line.replay import confirmed  # noqa: PLC0415 - as above
 
         chosen = _chosen(names or [], every)
+        servers = installation()
         if not confirmed(chosen, dry_run=dry_run, yes=yes):
             raise Failed("Nothing was changed.", code=NOT_REBUILT)
-        raise typer.Exit(asyncio.run(_replay(installation(), chosen, dry_run=dry_run)))
+        raise typer.Exit(asyncio.run(_replay(servers, chosen, dry_run=dry_run, output=output)))
 
     @cli.command("skip-event")
     def skip_event(
@@ -45,6 +49,7 @@ def add_log_words(cli: typer.Typer, installation: Callable[[], "Installation"]) 
         partition: Annotated[int, typer.Argument(min=0)],
         position: Annotated[int, typer.Argument(min=0, help="The event's offset.")],
         reason: Annotated[str, typer.Option("--reason", help="Why, in a sentence; it stays in the log.")],
+        output: Output = None,
     ) -> None:
         """Let projections pass over an event they can't apply.
 
@@ -52,13 +57,16 @@ def add_log_words(cli: typer.Typer, installation: Callable[[], "Installation"]) 
         """
         import asyncio  # noqa: PLC0415 - as above
 
-        asyncio.run(_skip(installation(), topic, partition, position, reason))
+        if not reason.strip():
+            raise Failed("Say why with --reason: whoever rebuilds these tables in a year will ask.", code=USAGE)
+        asyncio.run(_skip(installation(), Source(topic, partition, position), reason, output))
 
     @cli.command("reset-input")
     def reset_input(
         topic: Annotated[str, typer.Argument(help="A topic that a decider reads, such as mailbox.commands.")],
         reason: Annotated[str, typer.Option("--reason", help="Why, in a sentence; it stays in the log.")],
         partition: Annotated[int, typer.Option("--partition", min=0)] = 0,
+        output: Output = None,
     ) -> None:
         """Go on without records that were never decided.
 
@@ -67,7 +75,7 @@ def add_log_words(cli: typer.Typer, installation: Callable[[], "Installation"]) 
         """
         import asyncio  # noqa: PLC0415 - as above
 
-        asyncio.run(_reset(installation(), topic, partition, reason))
+        asyncio.run(_reset(installation(), topic, partition, reason, output))
 
 
 def _chosen(names: Sequence[str], every: bool) -> list[str]:
@@ -75,12 +83,14 @@ def _chosen(names: Sequence[str], every: bool) -> list[str]:
 
     known = [projection.name for projection in PROJECTIONS]
     unknown = [name for name in names if name not in known]
-    if unknown or every == bool(names):
+    if unknown:
+        raise Failed(f"There is no read model {unknown[0]}: {', '.join(known)}.", code=NOT_FOUND)
+    if every == bool(names):
         raise Failed(f"Name read models, or --all: {', '.join(known)}.", code=USAGE)
     return known if every else [name for name in known if name in names]
 
 
-async def _replay(installation: "Installation", names: Sequence[str], *, dry_run: bool) -> int:
+async def _replay(installation: "Installation", names: Sequence[str], *, dry_run: bool, output: Form | None) -> int:
     from gateways.command_line.installation import tables_of  # noqa: PLC0415 - as above
     from gateways.command_line.replay import replay  # noqa: PLC0415 - as above
     from gateways.log.event_log import EventLog, LogUnavailable  # noqa: PLC0415 - as above
@@ -99,31 +109,36 @@ async def _replay(installation: "Installation", names: Sequence[str], *, dry_run
             for projection in PROJECTIONS
             if projection.name in names
         ]
-        return await replay(rebuilds, dry_run=dry_run)
+        return await replay(rebuilds, dry_run=dry_run, output=output)
     except (CannotReplay, Misprovisioned, LogUnavailable) as error:
         raise Failed(str(error), code=NOT_REBUILT) from error
     finally:
         await log.close()
 
 
-async def _skip(installation: "Installation", topic: str, partition: int, position: int, reason: str) -> None:
+async def _skip(installation: "Installation", event: Source, reason: str, output: Form | None) -> None:
     from gateways.command_line.skip_event import skip_event  # noqa: PLC0415 - as above
     from gateways.log.event_log import EventLog, LogUnavailable  # noqa: PLC0415 - as above
 
     log = EventLog(installation.kafka, prefix=installation.topic_prefix)
     try:
-        said = await skip_event(log, topic, partition, position, reason)
+        said = await skip_event(log, event.topic, event.partition, event.offset, reason)
     except LogUnavailable as error:
         raise Failed(f"The log does not answer: {error}", code=FAILED) from error
     finally:
         await log.close()
-    typer.echo(
-        f"{topic}/{partition}/{said} says that {position} is passed over: a stopped partition goes on now. Tables that "
-        f"already hold what it says lose it when they are rebuilt: python main.py replay --all"
+    place = f"{event.topic}/{event.partition}"
+    show_one(
+        {"skipped": str(event), "said_at": f"{place}/{said}", "reason": reason},
+        f"{place}/{said} says that {event.offset} is passed over: a stopped partition goes on now.",
+        output,
     )
+    advise("Tables that already hold what it says lose it when they are rebuilt: python main.py replay --all")
 
 
-async def _reset(installation: "Installation", topic: str, partition: int, reason: str) -> None:
+async def _reset(
+    installation: "Installation", topic: str, partition: int, reason: str, output: Form | None
+) -> None:
     from gateways.command_line.installation import tables_of  # noqa: PLC0415 - as above
     from gateways.command_line.reset_input import reset_input  # noqa: PLC0415 - as above
     from gateways.log.event_log import EventLog, LogUnavailable  # noqa: PLC0415 - as above
@@ -136,7 +151,10 @@ async def _reset(installation: "Installation", topic: str, partition: int, reaso
         raise Failed(f"The log does not answer: {error}", code=FAILED) from error
     finally:
         await log.close()
-    typer.echo(
+    show_one(
+        {"input": f"{topic}/{partition}", "from": said.from_offset, "to": said.to_offset, "reason": reason},
         f"{topic}/{partition} goes on at {said.to_offset}: {said.to_offset - said.from_offset} records from "
-        f"{said.from_offset} on are gone and passed over. Start the role `work` again where it has stopped."
+        f"{said.from_offset} on are gone and passed over.",
+        output,
     )
+    advise("Start the role `work` again where it has stopped.")

@@ -4,6 +4,7 @@ The answer goes to standard output, progress to standard error. Exit status: 0 w
 1 where they differed (and, without `--dry-run`, no longer do).
 """
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, Self
@@ -11,6 +12,9 @@ from typing import Final, Protocol, Self
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gateways.command_line.failures import USAGE, Failed
+from gateways.command_line.output import Form, show_one
 
 #: Seconds of work before progress is shown.
 QUIET_SECONDS: Final = 1.0
@@ -44,31 +48,40 @@ class Rebuilds(Protocol):
 
 
 def confirmed(names: Sequence[str], *, dry_run: bool, yes: bool) -> bool:
-    """Whether the tables may be exchanged; asks on a terminal, unless told already."""
+    """Whether the tables may be exchanged; asks on a terminal, unless told already. Raises Failed where nobody is there."""
+    if not (dry_run or yes) and not sys.stdin.isatty():
+        raise Failed("This replaces live tables: say --yes, or --dry-run to compare only.", code=USAGE)
     return dry_run or yes or typer.confirm(f"Replace the live tables of {', '.join(names)} by rebuilt ones?", err=True)
 
 
-async def replay(rebuilds: Sequence[Rebuilds], *, dry_run: bool) -> int:
+async def replay(rebuilds: Sequence[Rebuilds], *, dry_run: bool, output: Form | None = None) -> int:
     """Rebuilds one after the other and prints what became of each; the exit status. Raises what a rebuild raises."""
     different = 0
     for rebuild in rebuilds:
         began = time.monotonic()
         with _Bar(rebuild.name) as bar:
             outcome = await rebuild.run(switch=not dry_run, progress=bar.at)
-        _say(rebuild.name, outcome, time.monotonic() - began)
+        _say(rebuild.name, outcome, time.monotonic() - began, output)
         different += outcome.count
     return 1 if different else 0
 
 
-def _say(name: str, outcome: Outcome, seconds: float) -> None:
-    events = sum(outcome.positions.values())
-    for difference in outcome.differences:
-        typer.echo(str(difference))
-    if outcome.count > len(outcome.differences):
-        typer.echo(f"… and {outcome.count - len(outcome.differences)} more")
+def _say(name: str, outcome: Outcome, seconds: float, output: Form | None) -> None:
+    events, differences = sum(outcome.positions.values()), [str(difference) for difference in outcome.differences]
+    row = {
+        "read_model": name,
+        "records": events,
+        "seconds": round(seconds, 3),
+        "differing_rows": outcome.count,
+        "from_nothing": outcome.from_nothing,
+        "in_place": outcome.switched,
+        "differences": differences,
+    }
+    more = [f"… and {outcome.count - len(differences)} more"] if outcome.count > len(differences) else []
     result = "made from nothing" if outcome.from_nothing else _compared(outcome.count)
     done = "the rebuilt tables are in place" if outcome.switched else "nothing was changed"
-    typer.echo(f"{name}: {events} records in {seconds:.1f} s ({events / max(seconds, 0.001):.0f}/s), {result}; {done}.")
+    pace = f"{events} records in {seconds:.1f} s ({events / max(seconds, 0.001):.0f}/s)"
+    show_one(row, "\n".join([*differences, *more, f"{name}: {pace}, {result}; {done}."]), output)
 
 
 def _compared(count: int) -> str:

@@ -25,6 +25,8 @@ TRIES: Final = 20
 class Log(Protocol):
     """What this needs of `gateways/log/event_log.py`."""
 
+    async def partitions(self, topic: str) -> list[int]: ...
+
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]: ...
 
     def read_on(self, topic: str, partition: int, position: int, *, floor: int = 0) -> AsyncIterator[list[Record]]: ...
@@ -40,7 +42,13 @@ async def skip_event(log: Log, topic: str, partition: int, position: int, reason
     Saying it again changes nothing. Raises Failed, where nothing was recorded, and LogUnavailable.
     """
     if topic not in {known.name for known in TOPICS if known.truth}:
-        raise Failed(f"{topic} is no topic of events: {', '.join(known.name for known in TOPICS if known.truth)}.")
+        raise Failed(
+            f"{topic} is no topic of events: {', '.join(known.name for known in TOPICS if known.truth)}.",
+            code=NOT_FOUND,
+        )
+    partitions = await log.partitions(topic)
+    if partition not in partitions:
+        raise Failed(f"{topic} has the partitions 0 to {max(partitions)}, and no {partition}.", code=NOT_FOUND)
     skipped = EventSkipped(position, reason)
     for attempt in range(TRIES):
         try:

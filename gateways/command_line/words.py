@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gateways.command_line.accounts import account_words
-from gateways.command_line.output import Output
+from gateways.command_line.output import Form
 from gateways.command_line.plans import plan_words
 
 Listening = tuple[tuple[str, int], tuple[str, int]]
@@ -22,7 +22,11 @@ def add_words(cli: typer.Typer, *, installation: Callable[[], Any], listening: C
     cli.add_typer(plan_words(installation), name="plan")
 
     @cli.command()
-    def demo(output: Output = None) -> None:
+    def demo(
+        output: Annotated[
+            Form, typer.Option("--output", help="How to tell it: in sentences, or as JSON lines.")
+        ] = "table",
+    ) -> None:
         """A tour through what runs, from a new inbox to a full one."""
         import asyncio  # noqa: PLC0415 - loaded when used, as all of them are
 

@@ -79,7 +79,7 @@ async def throw_away_and_rebuild(up: Up, visitor: Visitor, inboxes: list[Inbox])
         await connection.execute("drop table " + ", ".join(f'read."{name}"' for name in names))
         rebuilt = await asyncio.to_thread(up.words.says, "replay", "--all", "--yes")
         assert rebuilt.code == 0, rebuilt
-        assert "made from nothing" in rebuilt.out
+        assert all(row["from_nothing"] and row["in_place"] for row in rebuilt.rows)
         assert {
             row[0] for row in await connection.fetch("select tablename from pg_tables where schemaname = 'read'")
         } == set(names)

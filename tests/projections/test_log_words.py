@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -11,7 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 from typer.testing import CliRunner, Result
 
-from gateways.command_line.failures import Failed
+from gateways.command_line.failures import NOT_FOUND, USAGE, Failed
 from gateways.command_line.installation import Installation
 from gateways.command_line.log_words import add_log_words
 from gateways.local_servers import Servers
@@ -61,7 +62,12 @@ def test_replay_says_what_differed_by_its_exit_status(terminal: Terminal) -> Non
 
     terminal.does(plant)
     dry = terminal.types("replay", "messages", "feed", "--dry-run")
-    assert (dry.exit_code, 'messages message="msg_2a": number is 99, by the log 1' in dry.stdout) == (1, True)
+    messages, feed = [json.loads(line) for line in dry.stdout.splitlines()]
+    assert (dry.exit_code, messages["differing_rows"], messages["in_place"], feed["differing_rows"]) == (1, 1, False, 0)
+    assert messages["differences"] == ['messages message="msg_2a": number is 99, by the log 1']
+    told = terminal.types("replay", "messages", "--dry-run", "--output", "table").stdout.splitlines()
+    assert told[0] == messages["differences"][0]
+    assert re.fullmatch(r"messages: \d+ records in .*, 1 row differed; nothing was changed\.", told[1])
     assert terminal.types("replay", "messages", "--yes").exit_code == 1
     assert terminal.types("replay", "messages", "--yes").exit_code == 0
 
@@ -72,14 +78,20 @@ def test_replay_asks_before_it_replaces_tables(terminal: Terminal) -> None:
 
     before = terminal.does(table)
     refused = terminal.types("replay", "messages")
-    assert refused.exit_code != 0
+    assert isinstance(refused.exception, Failed)
+    assert refused.exception.code == USAGE
+    assert "--yes" in str(refused.exception)
     assert terminal.does(table) == before
 
 
-@pytest.mark.parametrize("words", [("replay",), ("replay", "nothing"), ("replay", "messages", "--all")])
-def test_replay_wants_names_it_knows(terminal: Terminal, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(("replay",), USAGE), (("replay", "nothing"), NOT_FOUND), (("replay", "messages", "--all"), USAGE)],
+)
+def test_replay_wants_names_it_knows(terminal: Terminal, words: tuple[str, ...], code: int) -> None:
     result = terminal.types(*words)
     assert isinstance(result.exception, Failed)
+    assert result.exception.code == code
     assert "mailboxes, messages, timers, feed, accounts" in str(result.exception)
 
 
@@ -95,7 +107,9 @@ def test_skip_event_is_kept_in_the_log_with_its_reason(terminal: Terminal) -> No
     assert dict(record.headers)["ce_type"] == b"log.event-skipped.v1"
     assert not record.void
     assert json.loads(record.value) == {"position": 3, "reason": "it must not be seen"}
-    assert f"{TOPIC}/0/{record.offset}" in said.stdout
+    assert json.loads(said.stdout) == {
+        "skipped": f"{TOPIC}/0/3", "said_at": f"{TOPIC}/0/{record.offset}", "reason": "it must not be seen",
+    }  # fmt: skip
 
 
 def test_reset_input_is_kept_in_the_log_and_no_table_has_anything_of_it(terminal: Terminal) -> None:
@@ -112,7 +126,7 @@ def test_reset_input_is_kept_in_the_log_and_no_table_has_anything_of_it(terminal
     assert str(nothing) == "Nothing is missing: mail.raw/0 begins at 0, and 0 is to be decided next."
     terminal.does(lose_three_of_five)
     done = terminal.types(*words)
-    assert done.stdout.startswith("mail.raw/0 goes on at 3: 3 records from 0 on are gone and passed over.")
+    assert json.loads(done.stdout) == {"input": "mail.raw/0", "from": 0, "to": 3, "reason": words[-1]}
 
     async def fold(mail: MailLog) -> Any:
         async with projecting(mail):
@@ -127,3 +141,20 @@ def test_reset_input_is_kept_in_the_log_and_no_table_has_anything_of_it(terminal
     }  # fmt: skip
     assert terminal.types("replay", "--all", "--dry-run").exit_code == 0
     assert "Nothing is missing" in str(terminal.types(*words).exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        ((TOPIC, "7", "3", "--reason", "x"), NOT_FOUND, "and no 7"),
+        ((TOPIC, "0", "999999", "--reason", "x"), NOT_FOUND, "there is no event at 999999"),
+        (("mailbox.commands", "0", "3", "--reason", "x"), NOT_FOUND, "is no topic of events"),
+        ((TOPIC, "0", "3", "--reason", " "), USAGE, "Say why"),
+    ],
+)
+def test_skip_event_says_at_once_what_is_not_there(
+    terminal: Terminal, words: tuple[str, ...], code: int, says: str
+) -> None:
+    result = terminal.types("skip-event", *words)
+    assert isinstance(result.exception, Failed)
+    assert (result.exception.code, says in str(result.exception)) == (code, True)

@@ -99,13 +99,13 @@ async def test_at_most_twenty_rows_are_named_and_all_are_counted(
         await history(mail)
         await mail.pool.execute("update messages set content = repeat('secret', 100)")
         count = await mail.pool.fetchval("select count(*) from messages")
-        assert await replay([rebuild(mail)], dry_run=False) == 1
+        assert await replay([rebuild(mail)], dry_run=False, output="table") == 1
         said = capsys.readouterr().out.splitlines()
         assert len([line for line in said if line.startswith("messages message=")]) == 20
         assert f"… and {count - 20} more" in said
         assert "secret" * 10 not in "".join(said)
         assert said[-1].endswith(f"{count} rows differed; the rebuilt tables are in place.")
-        assert await replay([rebuild(mail)], dry_run=False) == 0
+        assert await replay([rebuild(mail)], dry_run=False, output="table") == 0
         assert capsys.readouterr().out.rstrip().endswith("equal to the live tables; the rebuilt tables are in place.")
 
 
