@@ -7,7 +7,6 @@ python main.py --help     everything else
 
 import asyncio
 import os
-import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -190,7 +189,7 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     later = parse.ParsesLater(prepares, house.keyring, raw_mail, parser, house.command_log)
     effector = Effector(parse.effect(later), EffectPositions(house.pool))
     effector.subscription = subscriptions.subscribe(
-        [effector.effect.topic], group=f"effect.{effector.effect.name}", consumes=effector
+        [effector.effect.topic], group=f"effect.{effector.effect.name}", consumes=effector, in_a_hurry=False
     )
     house.stack.push_async_callback(effector.stop)
     timers = Timers(TimerClaims(house.pool), house.command_log, Destruction(house.keyring, house.blobs))
@@ -268,6 +267,7 @@ async def prepare(settings: "Settings") -> None:
 async def run_roles(settings: "Settings", roles: Sequence[str], ready_file: Path | None, *, checked: bool) -> None:
     """Runs roles until SIGTERM or SIGINT; a second signal ends at once. `checked`: `provision` has just looked at the log."""
     from gateways import process_memory
+    from gateways.supervised import told_to_end
 
     if not checked and settings.kafka and settings.database_url:
         from gateways.log.provision import one_history
@@ -276,16 +276,7 @@ async def run_roles(settings: "Settings", roles: Sequence[str], ready_file: Path
         open_keyset(settings.keyset_path)  # says what is wrong with it before anybody has to be reached
 
         await one_history(settings.kafka, settings.database_url.get_secret_value(), prefix=settings.topic_prefix)
-    ending = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def end() -> None:
-        if ending.is_set():
-            os._exit(130)
-        ending.set()
-
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, end)
+    ending = told_to_end()
     async with assembled(settings, roles):
         process_memory.settle()
         if ready_file:
@@ -312,19 +303,8 @@ def _settings() -> "Settings":
 
         servers = running(settings.data)
         if servers:
-            return settings.model_copy(
-                update={
-                    "kafka": settings.kafka or servers.kafka,
-                    "database_url": settings.database_url or _secret(servers.database_url),
-                }
-            )
+            return settings.beside(servers.kafka, servers.database_url)
     return settings
-
-
-def _secret(text: str) -> Any:
-    from pydantic import SecretStr
-
-    return SecretStr(text)
 
 
 def _connected() -> "Settings":

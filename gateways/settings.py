@@ -71,6 +71,11 @@ class Settings(BaseModel):
         "info", description="The least severe log line shown."
     )
 
+    def beside(self, kafka: str, database_url: str) -> "Settings":
+        """These, with the servers of a running `up` where none are named."""
+        found = {"kafka": kafka, "database_url": SecretStr(database_url)}
+        return self.model_copy(update={name: value for name, value in found.items() if getattr(self, name) is None})
+
     @property
     def keyset_path(self) -> Path:
         return self.keyset or self.data / "keyset.json"

@@ -1,8 +1,10 @@
 """The other side of `supervisor.py`: a child loads what it will need while the servers start, and waits to be told where."""
 
+import asyncio
 import importlib
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Final
@@ -33,3 +35,20 @@ def wait_for_servers(sign: Path, *words: str) -> None:
 def pass_on(sign: Path, further: Path) -> None:
     """Makes a sign of the same content for those who wait for more than the servers."""
     write_private(further, sign.read_text())
+
+
+def told_to_end() -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; the second ends the process at once, with exit status 130.
+
+    What it has started is then ended by guards of its own.
+    """
+    ending = asyncio.Event()
+
+    def end() -> None:
+        if ending.is_set():
+            os._exit(130)
+        ending.set()
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, end)
+    return ending

@@ -19,6 +19,7 @@ from typing import Final
 from gateways.local_children import CannotStart, Child, trim
 from gateways.local_servers import LocalServers, Servers
 from gateways.private_files import write_private
+from gateways.supervised import told_to_end
 
 #: What runs together in one process.
 PROCESSES: Final[dict[str, tuple[str, ...]]] = {"workers": ("work", "project"), "doors": ("http", "smtp")}
@@ -42,7 +43,7 @@ class Supervisor:
     async def run(self, ready: Callable[[float], None]) -> None:
         """Starts all, says so, and keeps it running until SIGTERM or SIGINT, from the first moment on; a second signal
         ends it at once. Raises CannotStart with one sentence where it is no use to go on."""
-        told = _told()
+        told = told_to_end()
         running, ending = asyncio.create_task(self._run(ready)), asyncio.create_task(told.wait())
         await asyncio.wait([running, ending], return_when=asyncio.FIRST_COMPLETED)
         ending.cancel()
@@ -155,17 +156,3 @@ def _tell(sign: Path, servers: Servers) -> None:
 async def _train(local: LocalServers) -> None:
     await asyncio.sleep(20)  # what runs now is used now: the cache for the next start can wait until it is quiet
     await local.train()
-
-
-def _told() -> asyncio.Event:
-    """Set by the first signal that asks us to end."""
-    told = asyncio.Event()
-
-    def end() -> None:
-        if told.is_set():
-            os._exit(130)  # our children's guards see to them
-        told.set()
-
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, end)
-    return told

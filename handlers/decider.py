@@ -52,8 +52,10 @@ STOP_SECONDS: Final = 15.0
 #: Seconds until a log in which a newer version has written is read again.
 NEWER_SECONDS: Final = 2.0
 
-#: U+0000 in a JSON body. Postgres can't hold it, so it would stop whoever writes what follows from it.
-NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+#: U+0000 in a JSON body, as JSON spells it, and where that is not an escaped backslash before digits. Postgres can't hold it,
+#: so it would stop whoever writes what follows from it.
+NUL: Final = rb"\u0000"
+NUL_ITSELF: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 @dataclass(slots=True)
@@ -254,7 +256,7 @@ class Decider:
         except ValueError:
             return Unreadable("missing_header")
         ids = [record.key, header(record, "ce_id"), *[name for _, name in self._keys(record, command)]]
-        return Unreadable("invalid_body") if "\0" in "".join(ids) or NUL.search(record.value) else command
+        return Unreadable("invalid_body") if "\0" in "".join(ids) or _holds_nul(record.value) else command
 
     def _keys(self, record: Record, command: Any) -> list[Key]:
         subject = ("sequence", self._subject(record, command))
@@ -366,6 +368,11 @@ def _not_after(record: Record) -> datetime | None:
     """When the command lapses; raises ValueError."""
     text = header(record, "notafter")
     return datetime.fromisoformat(text).astimezone(UTC) if text else None
+
+
+def _holds_nul(body: bytes) -> bool:
+    # The first question is a hundred times as fast, and its answer nearly always no.
+    return NUL in body and NUL_ITSELF.search(body) is not None
 
 
 def _plain(text: str) -> str:

@@ -136,9 +136,7 @@ async def _skip(installation: "Installation", event: Source, reason: str, output
     advise("Tables that already hold what it says lose it when they are rebuilt: python main.py replay --all")
 
 
-async def _reset(
-    installation: "Installation", topic: str, partition: int, reason: str, output: Form | None
-) -> None:
+async def _reset(installation: "Installation", topic: str, partition: int, reason: str, output: Form | None) -> None:
     from gateways.command_line.installation import tables_of  # noqa: PLC0415 - as above
     from gateways.command_line.reset_input import reset_input  # noqa: PLC0415 - as above
     from gateways.log.event_log import EventLog, LogUnavailable  # noqa: PLC0415 - as above

@@ -160,7 +160,8 @@ class EventLog:
 
     @staticmethod
     async def _some(reader: AIOKafkaConsumer, tp: TopicPartition, topic: str) -> list[Record]:
-        """The next records; raises TimeoutError where none come. By the clock: a client library may swallow a cancellation."""
+        """The next records; raises TimeoutError where none come."""
+        # By the clock as well: a client library may swallow the cancellation that a time-out is made of.
         loop = asyncio.get_running_loop()
         deadline = loop.time() + STALLED_SECONDS
         while loop.time() < deadline:
