@@ -7,6 +7,7 @@ python main.py --help     everything else
 
 import asyncio
 import os
+import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence

@@ -108,8 +108,9 @@ class Desk:
 @asynccontextmanager
 async def desk_of(installation: Installation) -> AsyncIterator[Desk]:
     """A desk, for as long as the block runs. Raises Failed where a server does not answer."""
-    logging.disable(logging.CRITICAL)  # a command fails in one sentence of its own
     async with tables_of(installation) as pool, contextlib.AsyncExitStack() as stack:
+        stack.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.CRITICAL)  # a command fails in one sentence of its own
         log = CommandLog(installation.kafka, prefix=installation.topic_prefix)
         stack.push_async_callback(log.close)
         tail = Tail(installation.kafka, [ACCOUNT_EVENTS.name], prefix=installation.topic_prefix)
