@@ -37,4 +37,4 @@ async def after_position(services: Services, request: Request) -> None:
     try:
         await services.folded.reached(READ_BY[found[1]], found[1], int(found[2]), int(found[3]), seconds=FOLD_SECONDS)
     except TimeoutError as error:
-        raise problems.unavailable(NOT_REACHED) from error
+        raise problems.outcome_unknown(NOT_REACHED) from error

@@ -183,9 +183,7 @@ def unavailable(detail: str = "We can't answer this now, and nothing was changed
     return Problem("unavailable", detail, {"Retry-After": str(RETRY_SECONDS)})
 
 
-def outcome_unknown() -> Problem:
-    return Problem(
-        "outcome_unknown",
-        "We could not confirm this in time: it may have taken effect, or may yet.",
-        {"Retry-After": str(RETRY_SECONDS)},
-    )
+def outcome_unknown(
+    detail: str = "We could not confirm this in time: it may have taken effect, or may yet.",
+) -> Problem:
+    return Problem("outcome_unknown", detail, {"Retry-After": str(RETRY_SECONDS)})

@@ -301,7 +301,7 @@ async def test_a_read_waits_for_the_position_it_was_asked_to_have_seen(house: Ht
 async def test_a_position_that_does_not_come_is_told_so_after_two_seconds(house: HttpHouse) -> None:
     box = await house.mailbox()
     headers = bearer(box) | {"X-After-Position": "mailbox.events-0:999999"}
-    assert await code_of(house, "GET", path(box), headers=headers) == (503, "unavailable")
+    assert await code_of(house, "GET", path(box), headers=headers) == (503, "outcome_unknown")
 
 
 async def test_the_trace_of_a_request_is_that_of_what_it_causes(house: HttpHouse, servers: Servers) -> None:
