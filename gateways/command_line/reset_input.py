@@ -6,17 +6,16 @@ fold it like everything else, and so does every later one.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Final
 
 import orjson
 
 from domain.outcomes import InputReset
 from gateways.command_line.failures import NOT_FOUND, USAGE, Failed
-from gateways.log.event_log import LogUnavailable
+from gateways.log.event_log import EventLog, LogUnavailable
 from gateways.stores.postgres import Pool
-from schemas.envelope import Record, Source, event_headers, first
+from schemas.envelope import Source, event_headers, first
 from schemas.events import LOG
 from schemas.ids import new_id
 from schemas.inputs import fold_inputs
@@ -32,21 +31,7 @@ SNAPSHOT: Final = (
 )
 
 
-class Log(Protocol):
-    """What this needs of `gateways/log/event_log.py`."""
-
-    async def partitions(self, topic: str) -> list[int]: ...
-
-    async def bounds(self, topic: str, partition: int) -> tuple[int, int]: ...
-
-    def read_on(self, topic: str, partition: int, position: int, *, floor: int = 0) -> AsyncIterator[list[Record]]: ...
-
-    def batch(self) -> Any: ...
-
-    async def append(self, topic: str, partition: int, batch: Any) -> int: ...
-
-
-async def reset_input(log: Log, pool: Pool, topic: str, partition: int, reason: str) -> InputReset:
+async def reset_input(log: EventLog, pool: Pool, topic: str, partition: int, reason: str) -> InputReset:
     """What was said. Raises Failed, where nothing is missing from the input or nothing was said, and LogUnavailable."""
     if topic not in DECIDED_IN:
         raise Failed(f"{topic} is no input of a decider: {', '.join(DECIDED_IN)}.", code=USAGE)
@@ -72,7 +57,7 @@ async def reset_input(log: Log, pool: Pool, topic: str, partition: int, reason: 
     raise Failed(f"Others write to {DECIDED_IN[topic]}/{partition} all the time: try again.")
 
 
-async def _decided(log: Log, pool: Pool, topic: str, partition: int) -> tuple[int, int]:
+async def _decided(log: EventLog, pool: Pool, topic: str, partition: int) -> tuple[int, int]:
     """The offset of the input that is to be decided next, by the truth topic up to its end; and that end."""
     truth = DECIDED_IN[topic]
     row = await pool.fetchrow(SNAPSHOT, truth.removesuffix("events"), partition)
@@ -85,7 +70,7 @@ async def _decided(log: Log, pool: Pool, topic: str, partition: int) -> tuple[in
     return inputs.get(topic, 0), end
 
 
-async def _append(log: Log, partition: int, end: int, said: InputReset) -> None:
+async def _append(log: EventLog, partition: int, end: int, said: InputReset) -> None:
     """Void where somebody else was first: reading on tells."""
     truth, reset_id = DECIDED_IN[said.topic], new_id("rst")
     headers = event_headers(

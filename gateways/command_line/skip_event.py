@@ -5,13 +5,12 @@ as it reads it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Final
 
 from domain.outcomes import EventSkipped
 from gateways.command_line.failures import NOT_FOUND, Failed
-from gateways.log.event_log import LogUnavailable
+from gateways.log.event_log import EventLog, LogUnavailable
 from schemas import events
 from schemas.envelope import Record, Source, event_headers, first
 from schemas.ids import new_id
@@ -22,21 +21,7 @@ from schemas.vocabulary import encode
 TRIES: Final = 20
 
 
-class Log(Protocol):
-    """What this needs of `gateways/log/event_log.py`."""
-
-    async def partitions(self, topic: str) -> list[int]: ...
-
-    async def bounds(self, topic: str, partition: int) -> tuple[int, int]: ...
-
-    def read_on(self, topic: str, partition: int, position: int, *, floor: int = 0) -> AsyncIterator[list[Record]]: ...
-
-    def batch(self) -> Any: ...
-
-    async def append(self, topic: str, partition: int, batch: Any) -> int: ...
-
-
-async def skip_event(log: Log, topic: str, partition: int, position: int, reason: str) -> int:
+async def skip_event(log: EventLog, topic: str, partition: int, position: int, reason: str) -> int:
     """Records that the event at this position is passed over; where that stands in the log.
 
     Saying it again changes nothing. Raises Failed, where nothing was recorded, and LogUnavailable.
@@ -63,7 +48,7 @@ async def skip_event(log: Log, topic: str, partition: int, position: int, reason
     raise Failed(f"Others write to {topic}/{partition} all the time: try again.")
 
 
-async def _already(log: Log, topic: str, partition: int, position: int) -> tuple[int | None, int]:
+async def _already(log: EventLog, topic: str, partition: int, position: int) -> tuple[int | None, int]:
     """Where it was said that the event is passed over, if it was, and the end of the log."""
     end = (await log.bounds(topic, partition))[1]
     if not 0 <= position < end:
@@ -92,7 +77,7 @@ def _says(record: Record, position: int) -> bool:
     return first(record.headers).get("ce_type") == kind and events.LOG.decode(kind, record.value).position == position
 
 
-async def _append(log: Log, topic: str, partition: int, end: int, skipped: EventSkipped) -> None:
+async def _append(log: EventLog, topic: str, partition: int, end: int, skipped: EventSkipped) -> None:
     """Void where somebody else was first: reading on tells."""
     skip_id = new_id("skp")
     headers = event_headers(
