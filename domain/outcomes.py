@@ -64,4 +64,5 @@ class InputReset:
     reason: str
 
 
+LogEvent = LogOpened | EventSkipped | InputsAdvanced | InputReset
 Outcome = CommandLapsed | CommandFailed | CommandUnreadable

@@ -22,10 +22,9 @@ from handlers.append import compare_and_append
 from handlers.context import Context, Log
 from handlers.documents import Cut
 from handlers.lane import Lane, MovedError
-from schemas.envelope import Source, event_headers, moment
-from schemas.events import LOG
+from schemas.envelope import Source, moment
 from schemas.ids import new_id
-from schemas.vocabulary import encode
+from schemas.own_records import own_record
 
 log = logging.getLogger(__name__)
 
@@ -84,17 +83,8 @@ class Proves:
     def _marker(self, lane: Lane) -> Any:
         """Its time is the lane's own: that of the last record it decided."""
         assert lane.end is not None
-        marker_id, event = new_id("adv"), InputsAdvanced(dict(lane.next))
-        headers = event_headers(
-            event_id=marker_id,
-            kind=LOG.type_of(event),
-            subject=marker_id,
-            at=moment(lane.now_ms),
-            position=lane.end,
-            cause={},
-            source=Source(self._context.events, lane.partition, lane.end),
-            sequence=1,
-        )
+        source = Source(self._context.events, lane.partition, lane.end)
+        marker = InputsAdvanced(dict(lane.next))
         batch = self._log.batch()
-        batch.add([(b"", encode(event), headers)])
+        batch.add([own_record(new_id("adv"), marker, moment(lane.now_ms), position=lane.end, source=source)])
         return batch

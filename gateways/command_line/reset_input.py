@@ -15,12 +15,11 @@ from domain.outcomes import InputReset
 from gateways.command_line.failures import NOT_FOUND, USAGE, Failed
 from gateways.log.event_log import EventLog, LogUnavailable
 from gateways.stores.postgres import Pool
-from schemas.envelope import Source, event_headers, first
-from schemas.events import LOG
+from schemas.envelope import Source, first
 from schemas.ids import new_id
 from schemas.inputs import fold_inputs
+from schemas.own_records import own_record
 from schemas.topics import DECIDED_IN
-from schemas.vocabulary import encode
 
 #: Tries to append before deciders that write at the same time are left alone.
 TRIES: Final = 20
@@ -72,17 +71,8 @@ async def _decided(log: EventLog, pool: Pool, topic: str, partition: int) -> tup
 
 async def _append(log: EventLog, partition: int, end: int, said: InputReset) -> None:
     """Void where somebody else was first: reading on tells."""
-    truth, reset_id = DECIDED_IN[said.topic], new_id("rst")
-    headers = event_headers(
-        event_id=reset_id,
-        kind=LOG.type_of(said),
-        subject=reset_id,
-        at=datetime.now(UTC),
-        position=end,
-        cause={},
-        source=Source(truth, partition, end),
-        sequence=1,
-    )
+    truth = DECIDED_IN[said.topic]
     batch = log.batch()
-    batch.add([(b"", encode(said), headers)])
+    source = Source(truth, partition, end)
+    batch.add([own_record(new_id("rst"), said, datetime.now(UTC), position=end, source=source)])
     await log.append(truth, partition, batch)

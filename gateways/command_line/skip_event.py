@@ -12,10 +12,10 @@ from domain.outcomes import EventSkipped
 from gateways.command_line.failures import NOT_FOUND, Failed
 from gateways.log.event_log import EventLog, LogUnavailable
 from schemas import events
-from schemas.envelope import Record, Source, event_headers, first
+from schemas.envelope import Record, Source, first
 from schemas.ids import new_id
+from schemas.own_records import own_record
 from schemas.topics import TOPICS
-from schemas.vocabulary import encode
 
 #: Tries to append before deciders that write at the same time are left alone.
 TRIES: Final = 20
@@ -79,17 +79,7 @@ def _says(record: Record, position: int) -> bool:
 
 async def _append(log: EventLog, topic: str, partition: int, end: int, skipped: EventSkipped) -> None:
     """Void where somebody else was first: reading on tells."""
-    skip_id = new_id("skp")
-    headers = event_headers(
-        event_id=skip_id,
-        kind=events.LOG.type_of(skipped),
-        subject=skip_id,
-        at=datetime.now(UTC),
-        position=end,
-        cause={},
-        source=Source(topic, partition, skipped.position),
-        sequence=1,
-    )
     batch = log.batch()
-    batch.add([(b"", encode(skipped), headers)])
+    source = Source(topic, partition, skipped.position)
+    batch.add([own_record(new_id("skp"), skipped, datetime.now(UTC), position=end, source=source)])
     await log.append(topic, partition, batch)

@@ -18,10 +18,10 @@ from gateways.log.event_log import EventLog
 from gateways.log.kafka import client_settings
 from gateways.stores.postgres import Pool, pooled
 from schemas import events
-from schemas.envelope import Source, event_headers
+from schemas.envelope import Source
 from schemas.ids import new_id
+from schemas.own_records import own_record
 from schemas.topics import TOPICS, Topic
-from schemas.vocabulary import encode
 
 #: Partitions of each topic on one node and in a cluster; never raised in place, because keys would move.
 SINGLE_NODE_PARTITIONS: Final = 1
@@ -185,17 +185,7 @@ async def _begin(log: EventLog, topic: str, partition: int) -> str:
     """Whoever is first opens the log; a second one's record lands at offset 1 and is void."""
     opened = LogOpened(new_id("log"))
     batch = log.batch()
-    headers = event_headers(
-        event_id=opened.log,
-        kind=events.LOG.type_of(opened),
-        subject=opened.log,
-        at=datetime.now(UTC),
-        position=0,
-        cause={},
-        source=Source(topic, partition, 0),
-        sequence=1,
-    )
-    batch.add([(b"", encode(opened), headers)])
+    batch.add([own_record(opened.log, opened, datetime.now(UTC), position=0, source=Source(topic, partition, 0))])
     if await log.append(topic, partition, batch) == 0:
         return opened.log
     found = await _identity(log, topic, partition)
