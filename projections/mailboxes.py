@@ -1,6 +1,5 @@
 """Which mailboxes there are: who owns one, its address, and when it ends."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -130,7 +129,7 @@ PROJECTION: Final = Projection(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An open mailbox with its wrapped data key, None where that is gone."""
+    """An open mailbox with its wrapped data key, None where that is gone, and whether the tables are up to date."""
 
     mailbox: str
     owner: str
@@ -138,16 +137,14 @@ class Found:
     wrapped: bytes | None
 
 
-async def open_by_addresses(pool: "Pool[Any]", address_digests: Sequence[Digest]) -> list[Found | None]:
-    """The mailbox that receives at each of these addresses now."""
-    rows = await pool.fetch(
-        "select m.address_digest, m.mailbox, m.owner, k.kid, k.wrapped from mailboxes m "
-        "left join keyring k on k.subject = m.mailbox "
-        "where m.address_digest = any($1) and m.ended is null and m.expires_at > now()",
-        list(set(address_digests)),
+async def open_by_address(pool: "Pool[Any]", address_digest: Digest) -> Found | None:
+    """The mailbox that receives at this address now."""
+    row = await pool.fetchrow(
+        "select m.mailbox, m.owner, k.kid, k.wrapped from mailboxes m left join keyring k on k.subject = m.mailbox "
+        "where m.address_digest = $1 and m.ended is null and m.expires_at > now()",
+        address_digest,
     )
-    found = {digest: Found(*rest) for digest, *rest in rows}
-    return [found.get(digest) for digest in address_digests]
+    return Found(*row) if row else None
 
 
 async def by_address(pool: "Pool[Any]", address_digest: Digest) -> MailboxRow | None:

@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Final
 
 from domain.mailbox_events import Digest, Sealed
@@ -13,7 +12,6 @@ from gateways.log.kafka import GATEWAY_LIMIT_SECONDS
 from gateways.mail_in.door import Envelope, Inbox, Spooled, Unavailable
 from gateways.stores import sealing
 from gateways.stores.blobs import LocalBlobs
-from gateways.stores.gathered import Gathered
 from gateways.stores.keyring import Keyring
 from gateways.stores.keyset import Keyset
 from gateways.stores.postgres import UNREACHABLE, Pool
@@ -64,13 +62,13 @@ class LogDoor:
         *,
         fresh: Callable[[], bool],
     ) -> None:
+        self._pool = pool
         self._keyset = keyset
         self._keyring = keyring
         self._log = log
         self._blobs = blobs
         self._fresh = fresh
         self._remembered = Remembered()
-        self._open_by_address = Gathered(partial(mailboxes.open_by_addresses, pool))
 
     async def find(self, address: str) -> Inbox | None:
         if self._log.overdue:
@@ -81,7 +79,7 @@ class LogDoor:
         if inbox := self._remembered.get(digest):
             return inbox
         try:
-            found = await self._open_by_address.add(digest)
+            found = await mailboxes.open_by_address(self._pool, digest)
         except UNREACHABLE as error:
             raise Unavailable("Our look-up is not answering; please try again later.") from error
         if found is None or found.kid is None or found.wrapped is None:

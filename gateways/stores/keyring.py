@@ -63,12 +63,11 @@ class Keyring:
         )
         return [row["subject"] for row in rows]
 
-    async def _insert(self, rows: list[tuple[str, str, bytes]]) -> list[None]:
+    async def _insert(self, rows: list[tuple[str, str, bytes]]) -> None:
         await self._pool.execute(
             "insert into keyring (subject, kid, wrapped) select * from unnest($1::text[], $2::text[], $3::bytea[])",
             *[list(column) for column in zip(*rows, strict=True)],
         )
-        return [None] * len(rows)
 
     def _remember(self, subject: str, data_key: bytes) -> None:
         self._known[subject] = data_key
