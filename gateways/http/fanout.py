@@ -91,6 +91,10 @@ class Fanout:
     def end(self, partition: int) -> int:
         return self._tail.position(TOPIC, partition)
 
+    def now(self, partition: int) -> int:
+        """Where a stream begins that asks for nothing earlier: what can be read already is no news, told or not."""
+        return max(self.end(partition), self._end_of_feed(partition))
+
     async def folded(self, partition: int, position: int, *, seconds: float) -> bool:
         try:
             await self._folded.reached(FEED, TOPIC, partition, position, seconds=seconds)

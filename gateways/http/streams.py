@@ -58,6 +58,7 @@ class Source(Protocol):
     measures: StreamMeasures
 
     def end(self, partition: int) -> int: ...
+    def now(self, partition: int) -> int: ...
     async def folded(self, partition: int, position: int, *, seconds: float) -> bool: ...
     async def kept(self, partition: int, offset: int) -> bool: ...
     async def oldest(self, stream: "Stream") -> int: ...
@@ -124,7 +125,7 @@ class Stream:
     def begin(self, asked: str | None) -> None:
         """Starts telling, from this token or from now on; call it in the same step in which the stream is subscribed."""
         drop_when_unreachable(self._send, self._source.reader_seconds)
-        self.next = self._source.end(self.partition)
+        self.next = self._source.now(self.partition)
         self._asked = asked or None
         self._writer = asyncio.create_task(self._write(first=True))
 

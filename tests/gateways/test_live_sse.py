@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import aiohttp
 import pytest
@@ -93,6 +94,29 @@ async def test_without_a_token_only_what_comes_from_now_on_is_told(house: Stream
         await until(lambda: len(serving.live.streams) == 1)
         await house.receive(box)
         assert await ids(reader, 1) == box.messages[1:]
+
+
+async def test_what_can_be_read_before_a_stream_opens_is_not_told_by_it(
+    house: StreamsHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the tail of this process hears of it later than the tables do."""
+    box = await house.mailbox()
+    held: list[Any] = []
+    tell_all, holding = house.tail._tell_all, True
+
+    def hold(found: Any) -> None:
+        held.append(found) if holding else tell_all(found)
+
+    monkeypatch.setattr(house.tail, "_tell_all", hold)
+    await house.receive(box)  # for this one the tail was waiting already
+    await house.receive(box)
+    async with house.serving() as serving, sse(serving.url + box.path, box.bearer) as reader:
+        await until(lambda: len(serving.live.streams) == 1 and bool(held))
+        holding = False
+        for found in held:
+            tell_all(found)
+        await house.receive(box)
+        assert await ids(reader, 1) == box.messages[2:]
 
 
 async def test_nothing_is_told_before_it_can_be_read(house: StreamsHouse) -> None:
