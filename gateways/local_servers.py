@@ -35,7 +35,8 @@ from gateways.private_files import write_private
 CACHE = Path("~/.cache/postledger")
 _LEAST_FREE_BYTES = 200 * 1024 * 1024
 _GUARDS_SECONDS = 15.0
-_HEALTHY_SECONDS = 10.0
+#: Seconds that a server has to run for its next end to count as its first.
+HEALTHY_SECONDS = 10.0
 _RESTARTS = 6
 
 
@@ -156,7 +157,7 @@ class LocalServers:
         while True:
             began = time.monotonic()
             await self._children[name].ended()
-            if time.monotonic() - began > _HEALTHY_SECONDS:
+            if time.monotonic() - began > HEALTHY_SECONDS:
                 failures = 0
             while True:
                 failures += 1

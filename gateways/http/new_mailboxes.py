@@ -4,7 +4,6 @@ The data key must be there before the first event that is sealed under it. Where
 the key is destroyed again; where the outcome is unknown it stays.
 """
 
-import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -27,7 +26,6 @@ from gateways.log.decisions import Decision
 from gateways.stores.sealing import Unsealable, place, seal, unseal
 from projections import mailboxes
 from projections.mailboxes import MailboxRow
-from schemas.ids import new_id
 
 ROUTE: Final = "POST /api/v1/mailboxes"
 
@@ -66,13 +64,13 @@ async def open_mailbox(services: Services, request: Request, caller: Caller | No
 
 
 async def _command(services: Services, request: Request, caller: Caller | None) -> tuple[CreateMailbox, str]:
-    """The command and the address it is for; the mailbox's data key is made on the way."""
+    """The command and the address it is for; the mailbox's data key is taken on the way."""
     minutes = parameters.whole_number(request, "ttl_minutes", least=1)
     await json_object(request)
     key = parameters.idempotency_key(request) if caller else None
-    mailbox, address = new_id("mbx"), new_address(services.mail_domain)
-    owner = caller.owner if caller else mailbox
-    plan, data_key = await asyncio.gather(_plan(services, caller), services.keyring.create(mailbox))
+    plan = await _plan(services, caller)
+    mailbox, data_key = await services.key_stock.take()
+    owner, address = caller.owner if caller else mailbox, new_address(services.mail_domain)
     command = CreateMailbox(
         mailbox=mailbox,
         owner=owner,

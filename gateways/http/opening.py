@@ -25,6 +25,7 @@ from gateways.mail_in.sns_http import SnsHttp
 from gateways.mail_in.sns_topics import topics as sns_topics
 from gateways.stores.blobs import LocalBlobs
 from gateways.stores.folded import FoldedPositions
+from gateways.stores.key_stock import KeyStock
 from gateways.stores.keyring import Keyring
 from gateways.stores.keyset import Keyset
 from gateways.stores.mail_store import MailStore
@@ -59,10 +60,13 @@ async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
     listening = socket.create_server(parts.address, backlog=2048, family=_family(parts.address[0]))
     records = RawMailLog(parts.kafka, prefix=parts.topic_prefix)
     stack.push_async_callback(records.close)
+    stock = KeyStock(parts.keyring)
+    stack.push_async_callback(stock.close)
     services = Services(
         pool=parts.pool,
         keyset=parts.keyset,
         keyring=parts.keyring,
+        key_stock=stock,
         decisions=Decisions(
             parts.command_log, parts.tail, parts.folded, commands=commands.MAILBOX, events=events.MAILBOX
         ),

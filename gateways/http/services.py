@@ -13,6 +13,7 @@ from gateways.log.command_log import CommandLog
 from gateways.log.decisions import Decisions
 from gateways.log.tail import Tail
 from gateways.stores.folded import FoldedPositions
+from gateways.stores.key_stock import KeyStock
 from gateways.stores.keyring import Keyring
 from gateways.stores.keyset import Keyset
 from gateways.stores.postgres import Pool
@@ -44,6 +45,7 @@ class Services:
     pool: Pool
     keyset: Keyset
     keyring: Keyring
+    key_stock: KeyStock
     decisions: Decisions
     command_log: CommandLog
     folded: FoldedPositions

@@ -5,10 +5,9 @@ query's error goes up, and whoever asked waits.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from gateways.stores.gathered import Gathered
 from gateways.stores.keyset import Keyset
 from gateways.stores.postgres import Pool
 from gateways.stores.sealing import new_data_key
@@ -24,15 +23,22 @@ class Keyring:
         self._pool = pool
         self._keyset = keyset
         self._known: OrderedDict[str, bytes] = OrderedDict()
-        self._rows = Gathered(self._insert)
 
     async def create(self, subject: str) -> bytes:
         """Makes and stores a data key; it is there for good when this returns."""
-        data_key = new_data_key()
-        kid, wrapped = self._keyset.wrap(data_key, subject)
-        await self._rows.add((subject, kid, wrapped))
-        self._remember(subject, data_key)
-        return data_key
+        return (await self.create_all([subject]))[subject]
+
+    async def create_all(self, subjects: Sequence[str]) -> dict[str, bytes]:
+        """Makes and stores a data key for each, all of them or none, in one statement."""
+        made = {subject: new_data_key() for subject in subjects}
+        rows = [(subject, *self._keyset.wrap(data_key, subject)) for subject, data_key in made.items()]
+        await self._pool.execute(
+            "insert into keyring (subject, kid, wrapped) select * from unnest($1::text[], $2::text[], $3::bytea[])",
+            *[list(column) for column in zip(*rows, strict=True)],
+        )
+        for subject, data_key in made.items():
+            self._remember(subject, data_key)
+        return made
 
     async def get(self, subjects: Iterable[str]) -> dict[str, bytes]:
         """The data keys of these subjects; one that is missing in the answer is gone."""
@@ -51,10 +57,11 @@ class Keyring:
             self._remember(subject, self._keyset.unwrap(kid, wrapped, subject))
         return self._known[subject]
 
-    async def destroy(self, subject: str) -> None:
-        """Erases: nothing sealed under this key can be read again."""
-        self._known.pop(subject, None)
-        await self._pool.execute("delete from keyring where subject = $1", subject)
+    async def destroy(self, *subjects: str) -> None:
+        """Erases: nothing sealed under these keys can be read again."""
+        for subject in subjects:
+            self._known.pop(subject, None)
+        await self._pool.execute("delete from keyring where subject = any($1)", subjects)
 
     async def revived(self) -> list[str]:
         """The purged mailboxes whose keys are there again: a backup was restored that had them."""
@@ -62,12 +69,6 @@ class Keyring:
             "select k.subject from keyring k join mailboxes m on m.mailbox = k.subject where m.ended = 'purged'"
         )
         return [row["subject"] for row in rows]
-
-    async def _insert(self, rows: list[tuple[str, str, bytes]]) -> None:
-        await self._pool.execute(
-            "insert into keyring (subject, kid, wrapped) select * from unnest($1::text[], $2::text[], $3::bytea[])",
-            *[list(column) for column in zip(*rows, strict=True)],
-        )
 
     def _remember(self, subject: str, data_key: bytes) -> None:
         self._known[subject] = data_key

@@ -28,6 +28,7 @@ from gateways.log.decisions import Asked, Decisions
 from gateways.log.raw_mail import RawMailLog
 from gateways.mail_in.door import Envelope, Spooled
 from gateways.settings import Settings
+from gateways.stores.key_stock import KeyStock
 from gateways.stores.mail_store import MailStore
 from gateways.stores.rates import Rates
 from main import House, assembled, prepare
@@ -118,6 +119,7 @@ def _services(house: House, **more: Any) -> Services:
         pool=house.pool,
         keyset=house.keyset,
         keyring=house.keyring,
+        key_stock=KeyStock(house.keyring),
         decisions=Decisions(log, house.tail, house.folded, commands=commands.MAILBOX, events=events.MAILBOX),
         command_log=log,
         folded=house.folded,

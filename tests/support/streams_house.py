@@ -42,6 +42,7 @@ from gateways.log.provision import open_log, provision
 from gateways.log.subscriptions import Subscriptions
 from gateways.log.tail import Tail
 from gateways.stores.folded import FoldedPositions
+from gateways.stores.key_stock import KeyStock
 from gateways.stores.keyring import Keyring
 from gateways.stores.keyset import Keyset, open_keyset
 from gateways.stores.postgres import Pool, pooled
@@ -307,6 +308,7 @@ def _services(house: StreamsHouse) -> Services:
         pool=house.pool,
         keyset=house.keyset,
         keyring=house.keyring,
+        key_stock=KeyStock(house.keyring),
         decisions=decisions,
         command_log=command_log,
         folded=house.folded,
