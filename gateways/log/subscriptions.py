@@ -23,21 +23,15 @@ from faststream.kafka.message import FAKE_CONSUMER
 
 from gateways.log.group_member import GroupMember
 from gateways.log.kafka import as_record, client_settings
+from gateways.log.pace import GATHER_BYTES, WAIT_MS, Pace
 from schemas.envelope import Record
 
 log = logging.getLogger(__name__)
-
-#: Seconds between two batches below which a loop counts as busy, and for which it then gathers.
-BUSY_SECONDS: Final = 0.008
-GATHER_SECONDS: Final = 0.005
 
 #: Milliseconds that a poll waits for records: ten years.
 POLL_MS: Final = 315_360_000_000
 #: Seconds between two tries to give records to a loop that raises.
 RETRY_SECONDS: Final = 1.0
-#: Bytes for which the broker waits, half a second at the most, before it answers a consumer that is in no hurry.
-GATHER_BYTES: Final = 1_048_576
-
 #: Seconds that consumers get to end what they do and to leave their groups.
 STOP_SECONDS: Final = 10.0
 
@@ -169,14 +163,15 @@ class Subscriptions:
             heartbeat_interval_ms=500,
             max_partition_fetch_bytes=4_194_304,
             fetch_min_bytes=1 if in_a_hurry else GATHER_BYTES,
-            fetch_max_wait_ms=500,
+            fetch_max_wait_ms=WAIT_MS,
         )
         subscription.consumer = lambda: subscriber.consumer
-        prefix, pace = self._prefix, _Pace()
+        prefix, pace = self._prefix, Pace()
 
         async def take(messages: Any) -> None:
+            if in_a_hurry:
+                pace.keep(subscription.consumer(), len(messages))
             await subscription.take([as_record(found, found.topic.removeprefix(prefix)) for found in messages])
-            await pace.keep()
 
         subscriber(take)
         session_seconds = self._session_timeout_ms / 1000
@@ -197,23 +192,6 @@ class Subscriptions:
         if not stopping.done():
             log.warning("a consumer did not leave its group in time")
             stopping.cancel()
-
-
-class _Pace:
-    """Under load, gathers what arrives within a few milliseconds: each batch costs a fetch, a transaction and an append.
-
-    A record that comes alone is never held back.
-    """
-
-    def __init__(self) -> None:
-        self._last = 0.0
-
-    async def keep(self) -> None:
-        loop = asyncio.get_running_loop()
-        since, self._last = loop.time() - self._last, loop.time()
-        if since < BUSY_SECONDS:
-            await asyncio.sleep(GATHER_SECONDS)
-            self._last = loop.time()
 
 
 async def _unparsed(batch: Any) -> KafkaMessage:
