@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
 from domain.plans import LONGEST_LIFETIME_MINUTES, Limits
+from domain.scopes import unknown_among
 
 #: Plans are decided in one place, under this key.
 PLANS_KEY = "plans"
@@ -91,7 +92,7 @@ class ApiKeyRevoked:
 class AccountCommandRefused:
     command: Literal["CreateAccount", "AssignPlan", "IssueApiKey", "RevokeApiKey"]
     account: str
-    reason: Literal["unknown_account", "already", "unknown_key"]
+    reason: Literal["unknown_account", "already", "unknown_key", "unknown_scope"]
 
 
 AccountEvent = (
@@ -139,6 +140,8 @@ def _change(account: Account | None, command: AssignPlan | IssueApiKey | RevokeA
             event = ApiKeyIssued(command.account, command.key, command.prefix, command.hash, command.scopes)
             if account and command.key in account.keys:
                 return AccountCommandRefused(name, command.account, "already")
+            if account and unknown_among(command.scopes):
+                return AccountCommandRefused(name, command.account, "unknown_scope")
         case RevokeApiKey():
             name, event = "RevokeApiKey", ApiKeyRevoked(command.account, command.key)
             if account and command.key not in account.keys:

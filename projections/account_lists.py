@@ -12,24 +12,20 @@ Pool = asyncpg.Pool
 
 @dataclass(frozen=True, slots=True)
 class AccountRow:
-    """One account; `keys` are the ids of its API keys and what each begins with."""
+    """One account; `keys` are the ids of its API keys, what each begins with, and the scopes that narrow it."""
 
     account: str
     plan: str
-    keys: list[tuple[str, str]]
+    keys: list[tuple[str, str, list[str]]]
 
 
 async def accounts(pool: "Pool[Any]") -> list[AccountRow]:
     """Every account, the oldest first."""
     rows = await pool.fetch(
-        "select a.account, a.plan, array_agg(k.key order by k.key) filter (where k.key is not null), "
-        "array_agg(k.prefix order by k.key) filter (where k.key is not null) "
+        "select a.account, a.plan, array_agg((k.key, k.prefix, k.scopes) order by k.key) filter (where k.key is not null) "
         "from accounts a left join api_keys k using (account) group by a.account, a.plan order by a.account"
     )
-    return [
-        AccountRow(account, plan, list(zip(keys or [], prefixes or [], strict=True)))
-        for account, plan, keys, prefixes in rows
-    ]
+    return [AccountRow(account, plan, [tuple(key) for key in keys or []]) for account, plan, keys in rows]
 
 
 async def account_of_key(pool: "Pool[Any]", key: str) -> str | None:

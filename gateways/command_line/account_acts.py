@@ -15,6 +15,7 @@ from domain.account import (
     RevokeApiKey,
 )
 from domain.plans import LONGEST_LIFETIME_MINUTES, Limits
+from domain.scopes import SCOPES, unknown_among
 from gateways.command_line.api_keys import hash_of, new_api_key, shown_prefix
 from gateways.command_line.failures import FAILED, NOT_FOUND, USAGE, Failed
 from gateways.command_line.installation import Desk, Installation, desk_of, tables_of
@@ -29,19 +30,21 @@ PLAN_FAULTS: Final = {
 }
 
 
-async def create(installation: Installation, plan: str) -> dict[str, str]:
-    """A new account on this plan, and its first key. Raises Failed (3) for a plan there is not."""
+async def create(installation: Installation, plan: str, scopes: list[str]) -> dict[str, str]:
+    """A new account on this plan, and its first key. Raises Failed: 3 for a plan there is not, 2 for such a scope."""
+    _assert_scopes(scopes)
     async with desk_of(installation) as desk:
         await _assert_plan(desk.pool, plan)
         account = new_id("acc")
         await _decide(desk, CreateAccount(account, plan))
-        return await _issue(desk, account)
+        return await _issue(desk, account, scopes)
 
 
-async def issue(installation: Installation, account: str) -> dict[str, str]:
-    """One more key for an account. Raises Failed (3) for an account there is not."""
+async def issue(installation: Installation, account: str, scopes: list[str]) -> dict[str, str]:
+    """One more key for an account. Raises Failed: 3 for an account there is not, 2 for such a scope."""
+    _assert_scopes(scopes)
     async with desk_of(installation) as desk:
-        return await _issue(desk, account)
+        return await _issue(desk, account, scopes)
 
 
 async def revoke(installation: Installation, key: str) -> dict[str, str]:
@@ -63,12 +66,16 @@ async def assign(installation: Installation, account: str, plan: str) -> dict[st
 
 
 async def listed(installation: Installation) -> list[dict[str, Any]]:
-    """One row for each account: its id, its plan, and its keys as `id (beginning…)`."""
+    """One row for each account: its id, its plan, and its keys as `id (beginning…)`, with the scopes that narrow it."""
     async with tables_of(installation) as pool:
         return [
-            {"account": found.account, "plan": found.plan, "keys": [f"{key} ({begins}…)" for key, begins in found.keys]}
+            {"account": found.account, "plan": found.plan, "keys": [_key_text(*key) for key in found.keys]}
             for found in await account_lists.accounts(pool)
         ]
+
+
+def _key_text(key: str, begins: str, scopes: list[str]) -> str:
+    return f"{key} ({begins}…{''.join(f' {scope}' for scope in scopes)})"
 
 
 async def plans(installation: Installation) -> list[dict[str, Any]]:
@@ -98,9 +105,9 @@ def _plan_row(name: str, limits: Limits) -> dict[str, Any]:
     return {"plan": name, **asdict(limits)}
 
 
-async def _issue(desk: Desk, account: str) -> dict[str, str]:
+async def _issue(desk: Desk, account: str, scopes: list[str]) -> dict[str, str]:
     key = new_api_key()
-    await _decide(desk, IssueApiKey(account, new_id("key"), shown_prefix(key), hash_of(key)))
+    await _decide(desk, IssueApiKey(account, new_id("key"), shown_prefix(key), hash_of(key), scopes))
     return {"account": account, "key": key}
 
 
@@ -115,6 +122,8 @@ async def _decide(desk: Desk, command: CreateAccount | AssignPlan | IssueApiKey 
             )
         case "unknown_key":
             raise _no_such_key(command.key if isinstance(command, RevokeApiKey) else "")
+        case "unknown_scope":
+            raise _no_such_scope(command.scopes if isinstance(command, IssueApiKey) else [])
         case "already":
             raise Failed(f"{event.account} has that already.", code=FAILED)
 
@@ -130,6 +139,15 @@ async def _assert_plan(pool: Pool, name: str) -> None:
 
 def _no_such_key(key: str) -> Failed:
     return Failed(f"There is no key {key}: `python main.py account list` shows the ids of all keys.", code=NOT_FOUND)
+
+
+def _assert_scopes(scopes: list[str]) -> None:
+    if unknown := unknown_among(scopes):
+        raise _no_such_scope(unknown)
+
+
+def _no_such_scope(scopes: list[str]) -> Failed:
+    return Failed(f"There is no scope {_list(scopes)}: the scopes are {', '.join(SCOPES)}.", code=USAGE)
 
 
 def _list(names: Mapping[str, Any] | list[str]) -> str:

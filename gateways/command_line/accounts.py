@@ -6,9 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
+from domain.scopes import SCOPES
 from gateways.command_line.output import Output, show_one, show_rows
 
 Account = Annotated[str, typer.Argument(metavar="ACCOUNT", help="Its id, acc_…, as `account list` shows it.")]
+
+Scopes = Annotated[
+    list[str] | None,
+    typer.Option("--scope", metavar="SCOPE", help=f"Narrow the key to this; repeatable. One of {', '.join(SCOPES)}."),
+]
 
 
 def account_words(installation: Callable[[], Any]) -> typer.Typer:
@@ -18,10 +24,11 @@ def account_words(installation: Callable[[], Any]) -> typer.Typer:
     @words.command()
     def create(
         plan: Annotated[str, typer.Option(help="The plan it is on, one of `plan list`.")] = "free",
+        scope: Scopes = None,
         output: Output = None,
     ) -> None:
         """Create an account and its first API key, which is shown this once."""
-        made = asyncio.run(_acts().create(installation(), plan))
+        made = asyncio.run(_acts().create(installation(), plan, scope or []))
         show_one(made, _shown_once(made), output)
 
     @words.command("list")
@@ -30,9 +37,9 @@ def account_words(installation: Callable[[], Any]) -> typer.Typer:
         show_rows(asyncio.run(_acts().listed(installation())), output, none=_NONE)
 
     @words.command()
-    def key(account: Account, output: Output = None) -> None:
+    def key(account: Account, scope: Scopes = None, output: Output = None) -> None:
         """Issue one more API key to an account, which is shown this once."""
-        made = asyncio.run(_acts().issue(installation(), account))
+        made = asyncio.run(_acts().issue(installation(), account, scope or []))
         show_one(made, _shown_once(made), output)
 
     @words.command()

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from aiokafka.partitioner import murmur2
 
+from domain.scopes import KeyScope
 from gateways.http import problems
 from gateways.http.connections import Scope
 from gateways.http.problems import Problem
@@ -82,21 +83,22 @@ class Admission:
         self._tail = tail
 
     async def to_mailbox(self, asked: Asked, address: str) -> Admitted:
-        who = await self._caller(asked)
+        who = await self._caller(asked, "mailboxes:read")
         row = await mailbox_for(self._services, who, address)
         return Admitted(row.owner, row.partition, row, who.holder.key if who.holder else None)
 
     async def to_all(self, asked: Asked) -> Admitted:
-        who = await self._caller(asked)
+        who = await self._caller(asked, "events:read")
         if who.mailbox is not None:
             row = allowed(who, await mailboxes.by_id(self._services.pool, who.mailbox))
             return Admitted(row.owner, row.partition, row, None)
         return Admitted(who.owner, self._partition_of(who.owner), None, who.by)
 
-    async def _caller(self, asked: Asked) -> Caller:
+    async def _caller(self, asked: Asked, scope: KeyScope) -> Caller:
         found = await caller(self._services, asked.authorization, asked.token, asked.api_key)
         if found.holder is not None and asked.origin_is_foreign:
             raise Problem("foreign_origin", "Pages of another origin must not use API keys.")
+        found.assert_scope(scope)
         return found
 
     def _partition_of(self, owner: str) -> int:

@@ -29,7 +29,9 @@ from projections.mailboxes import MailboxRow
 PREFIX: Final = "/api/v1/mailboxes"
 NO_STORE: Final = {"Cache-Control": "no-store"}
 ASKED_IN_VAIN: Final = ("unavailable", "rate_limited")
-OF_MAILBOX: Final = ("credentials_invalid", "foreign_origin", "not_found", "mailbox_ended", *ASKED_IN_VAIN)
+OF_MAILBOX: Final = (
+    "credentials_invalid", "scope_missing", "foreign_origin", "not_found", "mailbox_ended", *ASKED_IN_VAIN,
+)  # fmt: skip
 TTL: Final = operations.number_parameter(
     "ttl_minutes", "How long it lives; the plan's default where missing, and capped by the plan.", least=1, example=30
 )
@@ -53,6 +55,7 @@ def routes(services: Services) -> APIRouter:
         answers={201: {"model": NewMailbox, "description": "It receives from this instant."}},
         refusals=(
             "credentials_invalid",
+            "scope_missing",
             "plan_limit_mailboxes",
             "idempotency_key_reused",
             "too_large",
@@ -129,7 +132,7 @@ class Inboxes:
     async def create(self, request: Request) -> Response:
         """Anybody may open an inbox; with an API key it belongs to the key's account and has its plan."""
         services = self._services
-        caller = await caller_of(services, request) if "authorization" in request.headers else None
+        caller = await caller_of(services, request, "mailboxes:write") if "authorization" in request.headers else None
         if caller is not None and caller.holder is None:
             raise Problem("api_key_required", "A session token opens no other mailbox: use an API key, or none.")
         if services.rates_on:
@@ -155,7 +158,7 @@ class Inboxes:
     async def list_open(self, request: Request) -> Response:
         """An API key's open inboxes, newest first; a session token's own."""
         services = self._services
-        caller = await caller_of(services, request)
+        caller = await caller_of(services, request, "mailboxes:read")
         await after_position(services, request)
         if caller.mailbox is not None:
             rows = [allowed(caller, await mailboxes.by_id(services.pool, caller.mailbox))]
@@ -167,14 +170,14 @@ class Inboxes:
     async def show(self, request: Request) -> Response:
         """When it was opened, and when it ends."""
         services = self._services
-        caller = await caller_of(services, request)
+        caller = await caller_of(services, request, "mailboxes:read")
         await after_position(services, request)
         row = await mailbox_for(services, caller, request.path_params["address"])
         return json_response(_mailbox(row, await address_of(services, row)))
 
     async def delete(self, request: Request) -> Response:
         """It receives nothing from now on, and its messages are gone."""
-        caller = await caller_of(self._services, request)
+        caller = await caller_of(self._services, request, "mailboxes:write")
         row = await mailbox_for(self._services, caller, request.path_params["address"])
         decision = await ask(
             self._services,
@@ -188,7 +191,7 @@ class Inboxes:
 
     async def extend(self, request: Request) -> Response:
         """Its end is moved to so many minutes from now, as far as its plan allows; it is never moved back."""
-        caller = await caller_of(self._services, request)
+        caller = await caller_of(self._services, request, "mailboxes:write")
         minutes = parameters.whole_number(request, "ttl_minutes", least=1)
         if minutes is None:
             raise problems.invalid("/query/ttl_minutes", "`ttl_minutes` is missing.")

@@ -48,7 +48,7 @@ class MessageLists:
     async def newest(self, request: Request) -> Response:
         """Newest first. `X-Log-Position` is where a stream of this mailbox goes on from what is listed here."""
         services = self._services
-        caller = await caller_of(services, request)
+        caller = await caller_of(services, request, "mailboxes:read")
         limit, offset = _window(request)
         await after_position(services, request)
         found = await mailboxes.readable(services.pool, address_digest(services, request.path_params["address"]))

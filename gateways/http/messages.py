@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from domain import mail
 from domain.mailbox_commands import DeleteMessage, ReadMessage
+from domain.scopes import KeyScope
 from gateways.http import message_lists, operations, problems
 from gateways.http.asking import ask
 from gateways.http.conditional import not_modified
@@ -169,7 +170,7 @@ class Messages:
 
     async def delete(self, request: Request) -> Response:
         """Nobody sees it again."""
-        caller, mailbox, row = await self._find(request)
+        caller, mailbox, row = await self._find(request, "mailboxes:write")
         decision = await ask(
             self._services,
             request,
@@ -198,9 +199,9 @@ class Messages:
             body = await asyncio.to_thread(mail.attachment_bytes, raw, told["index"])
         return download(request, body, name=told["filename"], media_type=told["content_type"], etag=etag)
 
-    async def _find(self, request: Request) -> tuple[Caller, MailboxRow, Whole]:
+    async def _find(self, request: Request, scope: KeyScope = "mailboxes:read") -> tuple[Caller, MailboxRow, Whole]:
         services = self._services
-        caller = await caller_of(services, request)
+        caller = await caller_of(services, request, scope)
         await after_position(services, request)
         mailbox = await mailbox_for(services, caller, request.path_params["address"])
         row = await messages.whole(services.pool, mailbox.mailbox, message_id(request))

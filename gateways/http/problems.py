@@ -40,6 +40,11 @@ KINDS: Final[Mapping[str, Kind]] = {
         401, "Credentials are not valid", "The API key or session token is malformed, unknown or revoked."
     ),
     "forbidden": Kind(403, "Not allowed", "These credentials do not allow this."),
+    "scope_missing": Kind(
+        403,
+        "Scope missing",
+        "The API key was issued for other things; `scope` names what this takes. Issue another key.",
+    ),
     "api_key_required": Kind(
         403, "An API key is required", "A session token is good for its own mailbox only; use an API key, or none."
     ),

@@ -23,8 +23,8 @@ LAST_EVENT_ID: Final = parameter(
     "Last-Event-ID", "header", "As `after`, and stronger; `EventSource` sends it by itself.", TEXT, POSITION
 )
 REFUSALS: Final = (
-    "credentials_missing", "credentials_invalid", "foreign_origin", "not_found", "method_not_allowed", "rate_limited",
-    "unavailable",
+    "credentials_missing", "credentials_invalid", "scope_missing", "foreign_origin", "not_found", "method_not_allowed",
+    "rate_limited", "unavailable",
 )  # fmt: skip
 SHARED: Final[dict[str, Any]] = {"tags": ["streams"], "security": list(BEARER)}
 ENDED: Final = {"description": "The mailbox has ended, and so has its stream: `EventSource` stops."}

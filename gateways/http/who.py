@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 from domain.mailbox_events import Digest
+from domain.scopes import KeyScope, allows
 from gateways.http import problems
 from gateways.http.problems import Problem
 from gateways.http.rate_headers import refused_by
@@ -52,6 +53,11 @@ class Caller:
         """Who acts, as events record it: the id of the key, or the mailbox."""
         return self.holder.key if self.holder else self.mailbox or ""
 
+    def assert_scope(self, wanted: KeyScope) -> None:
+        """Raises a Problem (403) where the API key is narrowed to other things; a session token is no key."""
+        if self.holder is not None and not allows(self.holder.scopes, wanted):
+            raise Problem("scope_missing", f"This API key has not the scope `{wanted}`.", more={"scope": wanted})
+
     def may_see(self, row: MailboxRow) -> bool:
         if self.mailbox is not None:
             return row.mailbox == self.mailbox and row.token_version == TOKEN_VERSION
@@ -76,11 +82,12 @@ async def caller(
     raise Problem("credentials_invalid", NOT_VALID, CHALLENGE)
 
 
-async def caller_of(services: Services, request: Request) -> Caller:
-    """Who sends this request. Raises a Problem: 401, 403 for a page of a foreign origin, 429."""
+async def caller_of(services: Services, request: Request, scope: KeyScope) -> Caller:
+    """Who sends this request. Raises a Problem: 401, 403 for a page of a foreign origin or a missing scope, 429."""
     found = await caller(services, request.headers.get("authorization"))
     if found.holder is not None:
         _refuse_foreign_origin(request)
+        found.assert_scope(scope)
         if services.rates_on:
             standing = await services.rates.admit(services.request_limit, found.holder.key)
             request.scope["rate"] = standing

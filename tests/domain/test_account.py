@@ -1,5 +1,7 @@
 """Accounts, their plans and their API keys."""
 
+from dataclasses import replace
+
 import pytest
 
 from domain.account import (
@@ -20,12 +22,13 @@ from domain.account import (
     needs,
 )
 from domain.plans import LONGEST_LIFETIME_MINUTES, Limits
+from domain.scopes import allows
 from tests.support import spec
 from tests.support.spec import ACCOUNT, at
 
 CREATED = AccountCreated("acc_1", "pro")
-ISSUE = IssueApiKey("acc_1", "key_1", "pl_live_ab", "0" * 64, ["mailboxes"])
-ISSUED = ApiKeyIssued("acc_1", "key_1", "pl_live_ab", "0" * 64, ["mailboxes"])
+ISSUE = IssueApiKey("acc_1", "key_1", "pl_live_ab", "0" * 64, ["mailboxes:read"])
+ISSUED = ApiKeyIssued("acc_1", "key_1", "pl_live_ab", "0" * 64, ["mailboxes:read"])
 REVOKE = RevokeApiKey("acc_1", "key_1")
 REVOKED = ApiKeyRevoked("acc_1", "key_1")
 
@@ -71,6 +74,29 @@ def test_a_key_is_issued_once():
     given(CREATED, ISSUED).when(ISSUE).then(refused("IssueApiKey", "already")).and_then_known(
         ("account", "acc_1"), Account("pro", ["key_1"])
     )
+
+
+def test_a_key_has_no_scope_that_means_nothing():
+    given(CREATED).when(replace(ISSUE, scopes=["mailboxes:read", "mailboxes:all"])).then(
+        refused("IssueApiKey", "unknown_scope")
+    ).and_then_known(("account", "acc_1"), Account("pro"))
+
+
+@pytest.mark.parametrize(
+    ("granted", "wanted", "allowed"),
+    [
+        ([], "mailboxes:write", True),
+        (["mailboxes:write"], "mailboxes:write", True),
+        (["mailboxes:write"], "mailboxes:read", True),
+        (["mailboxes:read"], "mailboxes:read", True),
+        (["mailboxes:read"], "mailboxes:write", False),
+        (["mailboxes:write"], "events:read", False),
+        (["events:read", "mailboxes:read"], "mailboxes:read", True),
+        (["a scope of a later version"], "mailboxes:read", False),
+    ],
+)
+def test_a_key_may_what_its_scopes_say_and_without_any_everything(granted, wanted, allowed):
+    assert allows(granted, wanted) is allowed
 
 
 def test_a_key_that_is_not_there_is_not_revoked():

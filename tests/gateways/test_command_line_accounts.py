@@ -78,6 +78,19 @@ def test_keys_come_and_go_and_the_list_shows_them(here: Installed) -> None:
     assert "account list" in again.err
 
 
+def test_a_key_can_be_narrowed_and_the_list_says_to_what(here: Installed) -> None:
+    account = here.says("account", "create", "--scope", "mailboxes:read").row["account"]
+    narrowed = here.says("account", "key", account, "--scope", "mailboxes:write", "--scope", "events:read")
+    assert narrowed.code == 0
+    (row,) = [row for row in here.says("account", "list").rows if row["account"] == account]
+    assert [key.split("…")[1] for key in row["keys"]] == [" mailboxes:read)", " mailboxes:write events:read)"]
+    for words in (["create"], ["key", account]):
+        said = here.says("account", *words, "--scope", "everything")
+        assert (said.code, said.out) == (2, "")
+        assert "no scope everything" in said.err
+        assert "mailboxes:read" in said.err
+
+
 def test_an_account_moves_to_another_plan(here: Installed) -> None:
     account = here.says("account", "create").row["account"]
     assert here.says("account", "plan", account, "pro").row == {"account": account, "plan": "pro"}

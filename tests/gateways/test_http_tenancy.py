@@ -85,6 +85,33 @@ async def test_a_stranger_hears_the_same_of_what_is_there_as_of_what_is_not(hous
     assert (still["id"], still["is_read"]) == (message["id"], False)
 
 
+async def test_a_key_does_what_its_scopes_say_and_nothing_else(house: HttpHouse) -> None:
+    """Each operation that takes an API key × keys of one account that are narrowed to this and that."""
+    account, _ = await house.account()
+    keys = {scope: await house.key(account, scope) for scope in ("events:read", "mailboxes:read", "mailboxes:write")}
+    box = await house.mailbox(keys["mailboxes:write"])
+    await house.deliver(box["address"], MAIL)
+    (message,) = await house.listed(box, 1)
+    refused = set()
+    for method, pattern, told in sorted(await operations_of(house), key=lambda one: "delete" in one):
+        if {"apiKey": []} not in told.get("security", []) or pattern.startswith("/ws/") or pattern.endswith("/events"):
+            continue  # the streams: test_live_all.py
+        for scope, key in keys.items():  # the one that may delete comes last
+            status, text = await asked(house, method, filled(pattern, box["address"], message["id"]), bearer(key))
+            if status == 403:
+                assert json.loads(text)["code"] == "scope_missing"
+                assert json.loads(text)["scope"] in text
+                refused.add((scope, told["operationId"]))
+            else:
+                there = status < 400 or "{index}" in pattern or scope == "mailboxes:write"
+                assert there, f"{method} {pattern} with {scope}: {status} {text}"
+    writes = {"createMailbox", "deleteMailbox", "extendMailbox", "deleteMessage"}
+    every = {told["operationId"] for _, _, told in await operations_of(house)}
+    assert {name for scope, name in refused if scope == "mailboxes:read"} == writes
+    assert {name for scope, name in refused if scope == "mailboxes:write"} == set()
+    assert writes < {name for scope, name in refused if scope == "events:read"} < every
+
+
 async def test_the_list_of_one_account_holds_nothing_of_another(house: HttpHouse) -> None:
     (_, owners), (_, strangers) = await house.account(), await house.account()
     box, others = await house.mailbox(owners), await house.mailbox(strangers)

@@ -109,6 +109,18 @@ async def test_a_revoked_key_ends_its_streams_and_opens_no_more(house: StreamsHo
             assert late.status == 401
 
 
+@pytest.mark.parametrize("scope", ["mailboxes:read", "mailboxes:write", "events:read"])
+async def test_a_key_watches_what_its_scopes_say(house: StreamsHouse, scope: str) -> None:
+    account, _, key = await house.account(scope)
+    box = await house.mailbox(owner=account)
+    async with house.serving() as serving:
+        for where, allowed in (("/v1/events", scope == "events:read"), (box.path, scope.startswith("mailboxes:"))):
+            async with sse(f"{serving.url}{where}?api_key={key}") as reader:
+                assert reader.response.status == (200 if allowed else 403)
+                if not allowed:
+                    assert (await reader.response.json(content_type=None))["code"] == "scope_missing"
+
+
 @pytest.mark.parametrize("query", ["", "?api_key=pl_live_x", "?token=x"])
 async def test_nobody_watches_without_credentials(house: StreamsHouse, query: str) -> None:
     async with house.serving() as serving, sse(f"{serving.url}/v1/events{query}") as reader:

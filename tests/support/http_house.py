@@ -53,11 +53,16 @@ class HttpHouse:
 
     async def account(self, plan: str = "pro") -> tuple[str, str]:
         """A new account and an API key of it."""
-        account, key = new_id("acc"), f"pl_live_{secrets.token_urlsafe(32)}"
+        account = new_id("acc")
         await self._account_command(account, CreateAccount(account, plan))
-        issued = IssueApiKey(account, new_id("key"), key[:12], hashlib.sha256(key.encode()).hexdigest())
-        await self._account_command(account, issued)
-        return account, key
+        return account, await self.key(account)
+
+    async def key(self, account: str, *scopes: str) -> str:
+        """One more API key of this account, narrowed to these scopes."""
+        key = f"pl_live_{secrets.token_urlsafe(32)}"
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        await self._account_command(account, IssueApiKey(account, new_id("key"), key[:12], digest, list(scopes)))
+        return key
 
     async def plan(self, name: str | None = None, **limits: int) -> str:
         """A plan, new or changed; what is not said is roomy."""

@@ -168,10 +168,10 @@ class StreamsHouse:
     async def delete(self, box: Box) -> None:
         await self.append(MailboxDeleted(box.mailbox, box.owner, box.owner, datetime.now(UTC)), box.owner)
 
-    async def account(self) -> tuple[str, str, str]:
-        """A new account with an API key: its id, the key's id, the key."""
+    async def account(self, *scopes: str) -> tuple[str, str, str]:
+        """A new account with an API key that is narrowed to these scopes: its id, the key's id, the key."""
         account, key, secret = new_id("acc"), new_id("key"), f"pl_live_{secrets.token_hex(16)}"
-        issued = ApiKeyIssued(account, key, secret[:12], hashlib.sha256(secret.encode()).hexdigest(), [])
+        issued = ApiKeyIssued(account, key, secret[:12], hashlib.sha256(secret.encode()).hexdigest(), list(scopes))
         await self.append_all([AccountCreated(account, "pro"), issued], account, ACCOUNT_EVENTS.name)
         return account, key, secret
 
