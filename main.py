@@ -160,7 +160,7 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     from gateways.background import in_background
     from gateways.log.measured import MeasuredDeadLetters, MeasuredEventLog
     from gateways.log.raw_mail import RawMailLog
-    from gateways.measured_parser import MeasuredParserPool
+    from gateways.parser.measured import MeasuredParserPool
     from gateways.stores import sealing
     from gateways.stores.snapshots import Snapshots
     from gateways.stores.work_positions import Destruction, EffectPositions, TimerClaims

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 LOADED = (
     "uvloop", "main", "gateways.settings", "gateways.logs", "gateways.log.command_log", "gateways.log.event_log",
     "gateways.log.subscriptions", "gateways.log.tail", "gateways.log.raw_mail", "gateways.log.dead_letters",
-    "gateways.mail_in.smtp", "gateways.mail_in.log_door", "gateways.parser_pool", "gateways.stores.folded",
+    "gateways.mail_in.smtp", "gateways.mail_in.log_door", "gateways.parser.pool", "gateways.stores.folded",
     "gateways.stores.freshness", "gateways.stores.snapshots", "gateways.stores.work_positions",
     "gateways.stores.keyring", "gateways.stores.blobs", "handlers.accounts", "handlers.mailboxes", "handlers.parse",
     "handlers.effector", "handlers.timers", "projections.catalogue", "projections.projector",

@@ -1,4 +1,4 @@
-"""The frames between `gateways.parser_pool` and its children; imported by both, so it imports next to nothing.
+"""The frames between `gateways.parser.pool` and its children; imported by both, so it imports next to nothing.
 
 To a child: ``length, full`` and the raw mail. From a child: ``outcome, length of the head, length of the content``, the
 head (a small JSON object that the parent reads) and the content (JSON that the parent passes on unread). Integers are

@@ -18,13 +18,13 @@ from typing import cast
 
 import orjson
 
-from gateways import parser_child, parser_frames
+from gateways.parser import child, frames
 
 START_SECONDS = 30.0
 #: After a large mail glibc would keep its memory for the next one (mallopt(3)); with fixed thresholds it is given back. What
 #: a mail of a mebibyte needs is kept: asking the kernel for it again costs as much as reading such a mail.
 _GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_TRIM_THRESHOLD_": "8388608"}
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _LIBRARIES = Path(orjson.__file__).resolve().parent.parent
 
 
@@ -43,7 +43,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a child said of one mail: *outcome* as in `gateways.parser_frames`."""
+    """What a child said of one mail: *outcome* as in `gateways.parser.frames`."""
 
     outcome: int
     head: bytes
@@ -97,7 +97,7 @@ class ParserProcess(asyncio.Protocol):
         try:
             with theirs:
                 self._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-I", "-S", parser_child.__file__, *arguments,
+                    sys.executable, "-I", "-S", child.__file__, *arguments,
                     stdin=theirs.fileno(), stdout=DEVNULL, stderr=DEVNULL, env={**os.environ, **_GIVES_BACK},
                 )  # fmt: skip
             await self._loop.create_unix_connection(lambda: self, sock=ours)
@@ -113,7 +113,7 @@ class ParserProcess(asyncio.Protocol):
         """Give the child one more mail; it is written with all others of this turn of the loop."""
         if not self._unsent:
             self._loop.call_soon(self._write)
-        self._unsent += (parser_frames.REQUEST.pack(len(job.raw), job.full), job.raw)
+        self._unsent += (frames.REQUEST.pack(len(job.raw), job.full), job.raw)
         if not self.held:
             self._last_sign_at = self._loop.time()
         self.held.append(job)
@@ -148,7 +148,7 @@ class ParserProcess(asyncio.Protocol):
         """Called by asyncio with whatever came: settle the mails whose answers are complete."""
         self._last_sign_at = self._loop.time()
         self._received += data
-        header, at = parser_frames.REPLY, 0
+        header, at = frames.REPLY, 0
         while len(self._received) - at >= header.size:
             outcome, head_length, content_length = header.unpack_from(self._received, at)
             head_end = at + header.size + head_length
@@ -174,19 +174,19 @@ class ParserProcess(asyncio.Protocol):
         self._on_end(self)
 
     def _take(self, reply: Reply) -> None:
-        if reply.outcome == parser_frames.READY:
+        if reply.outcome == frames.READY:
             self._ready.set_result(None)
             return
         job = self.held.popleft()
         self.held_bytes -= len(job.raw)
         # A child that ran out of memory ends after saying so: what else it holds was never begun.
-        self.retiring = self.retiring or reply.outcome == parser_frames.outcome_of("memory")
+        self.retiring = self.retiring or reply.outcome == frames.outcome_of("memory")
         job.settle(reply)
 
     def _write(self) -> None:
-        frames, self._unsent = self._unsent, []
+        unsent, self._unsent = self._unsent, []
         if self._transport is not None and not self.ended:
-            self._transport.writelines(frames)
+            self._transport.writelines(unsent)
 
     def _look(self) -> None:
         self._watch = None

@@ -1,6 +1,6 @@
-"""The child that reads mails: frames in, frames out, on one socket; started by `gateways.parser_pool`.
+"""The child that reads mails: frames in, frames out, on one socket; started by `gateways.parser.pool`.
 
-    python -I -S parser_child.py ROOT LIBRARIES FD QUICK_SECONDS FULL_CPU_SECONDS MEMORY_MB
+    python -I -S child.py ROOT LIBRARIES FD QUICK_SECONDS FULL_CPU_SECONDS MEMORY_MB
 
 It imports what reading a mail needs and nothing else. It bounds itself: its address space by RLIMIT_AS, each quick mail
 by the wall clock, each full one by the CPU it uses (RLIMIT_CPU a second behind, should the signal not get through).
@@ -59,11 +59,11 @@ class Child:
     """Reads frames as they come and answers them in order, several in one write when they came together."""
 
     def __init__(self, parent: socket.socket, quick_seconds: float, full_cpu_seconds: float) -> None:
-        from gateways import parser_frames, parser_view  # noqa: PLC0415  # main has told Python where they are
+        from gateways.parser import frames, view  # noqa: PLC0415  # main has told Python where they are
 
-        self._parent, self._frames, self._view = parent, parser_frames, parser_view
+        self._parent, self._frames, self._view = parent, frames, view
         self._quick_seconds, self._full_cpu_seconds = quick_seconds, full_cpu_seconds
-        self._replies: list[bytes] = [parser_frames.REPLY.pack(parser_frames.READY, 0, 0)]
+        self._replies: list[bytes] = [frames.REPLY.pack(frames.READY, 0, 0)]
         self._exhausted = False
 
     def serve(self) -> None:

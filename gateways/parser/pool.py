@@ -17,8 +17,8 @@ from typing import Any, Literal, Self
 import orjson
 
 from domain import mail
-from gateways import parser_frames
-from gateways.parser_process import Job, Limits, ParserProcess, ParserUnavailableError, Reply
+from gateways.parser import frames
+from gateways.parser.process import Job, Limits, ParserProcess, ParserUnavailableError, Reply
 
 __all__ = ["Parsed", "ParserPool", "ParserUnavailableError"]
 
@@ -35,7 +35,7 @@ class Parsed:
 
     *summary* is {from_address, from_name, subject, has_attachments}; *content* the UTF-8 JSON of everything the API
     shows, made in the child and not decoded here. Both are None unless the state is ``whole``. *cause* is set where it
-    is ``unparsed``: one of `gateways.parser_frames.CAUSES`.
+    is ``unparsed``: one of `gateways.parser.frames.CAUSES`.
     """
 
     state: State
@@ -71,10 +71,10 @@ class ParserPool:
     async def parse(self, raw: bytes, *, full: bool = False) -> Parsed:
         """Read one mail. Raises `ParserUnavailableError` when no child can be had; nothing else, whatever the mail."""
         reply = await (self._full if full else self._quick).read(raw, full=full)
-        if reply.outcome == parser_frames.WHOLE:
+        if reply.outcome == frames.WHOLE:
             head = orjson.loads(reply.head)
             return Parsed("whole", head["summary"], reply.content, head["message_id"], None)
-        cause = parser_frames.cause_of(reply.outcome)
+        cause = frames.cause_of(reply.outcome)
         # Time and memory may suffice, and a death may not happen again, when the mail has a child to itself.
         state: State = "parsing" if not full and cause in {"time", "memory", "crashed"} else "unparsed"
         return Parsed(state, None, None, mail.message_id(raw), cause if state == "unparsed" else None)
@@ -162,7 +162,7 @@ class _Lane:
             self._children.remove(child)
         if child.held and not child.retiring:
             cause = "time" if child.overdue else "crashed"
-            child.held.popleft().settle(Reply(parser_frames.outcome_of(cause), b"", b""))
+            child.held.popleft().settle(Reply(frames.outcome_of(cause), b"", b""))
         self._waiting.extendleft(reversed(child.held))
         child.held.clear()
         if not self._closed:

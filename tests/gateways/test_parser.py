@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from domain import mail
-from gateways.parser_pool import ParserPool
-from gateways.parser_process import ParserUnavailableError
+from gateways.parser.pool import ParserPool
+from gateways.parser.process import ParserUnavailableError
 
 SMALL = b"From: Ada <ada@example.org>\r\nSubject: mail %d\r\nMessage-ID: <%d@example.org>\r\n\r\nHello\r\n"
 SLOW = b"Message-ID: <slow@example.org>\r\n\r\n" + b"--\n" * 3_000_000
@@ -26,7 +26,7 @@ def small(number: int) -> bytes:
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "parser_child.py" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children() if "parser/child.py" in " ".join(child.cmdline())]
 
 
 async def test_a_mail_is_answered_with_what_the_api_shows() -> None:
@@ -190,7 +190,7 @@ async def test_a_child_stays_within_twenty_mebibytes() -> None:
 PARENT = textwrap.dedent("""
     import asyncio, psutil, sys
     sys.path.insert(0, sys.argv[1])
-    from gateways.parser_pool import ParserPool
+    from gateways.parser.pool import ParserPool
     async def main():
         async with ParserPool(quick_seconds=60) as pool:
             await pool.parse(b"a: b")

@@ -1,0 +1,1 @@
+"""Reading mail in child processes that are bounded in time and memory."""
