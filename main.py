@@ -12,6 +12,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,6 +102,7 @@ class House:
 async def open_http(house: House) -> None:
     """Listens for HTTP until the house is closed."""
     from gateways.http import opening
+    from gateways.stores.rates import CREATION, REQUESTS
 
     settings = house.settings
     parts = opening.HttpParts(
@@ -116,6 +118,9 @@ async def open_http(house: House) -> None:
         topic_prefix=house.prefix,
         mail_domain=settings.mail_domain,
         rates_on=settings.rates == "on",
+        creation_limit=replace(CREATION, most=settings.creations_per_minute),
+        request_limit=replace(REQUESTS, most=settings.requests_per_second),
+        proxies=settings.proxies,
         sns_topics=settings.sns_topics,
         address=settings.http_address,
         metrics=house.metrics,
@@ -130,7 +135,9 @@ async def open_smtp(house: House) -> None:
     from gateways.mail_in.smtp_measures import SmtpMeasures
 
     settings = house.settings
-    limits = Limits(connections=2000, connections_per_client=None) if settings.rates == "off" else Limits()
+    limits = Limits(connections=settings.smtp_connections, connections_per_client=settings.smtp_connections_per_client)
+    if settings.rates == "off":
+        limits = replace(limits, connections=2000, connections_per_client=None)
     tls = None
     if settings.tls_certificate:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
-from domain.plans import LONGEST_LIFETIME_MINUTES, Limits
+from domain.plans import LARGEST_COUNT, LONGEST_LIFETIME_MINUTES, Limits
 from domain.scopes import unknown_among
 
 #: Plans are decided in one place, under this key.
@@ -55,10 +55,13 @@ class PlanDefined:
     limits: Limits
 
 
+PlanFault = Literal["beyond_longest_lifetime", "not_positive", "default_beyond_longest", "too_large"]
+
+
 @dataclass(frozen=True, slots=True)
 class PlanRefused:
     name: str
-    reason: Literal["beyond_longest_lifetime", "not_positive", "default_beyond_longest"]
+    reason: PlanFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +187,11 @@ def _changed(account: Account, event: PlanAssigned | ApiKeyIssued | ApiKeyRevoke
             return Account(account.plan, [key for key in account.keys if key != event.key])
 
 
-def _fault_of(
-    limits: Limits,
-) -> Literal["beyond_longest_lifetime", "not_positive", "default_beyond_longest"] | None:
+def _fault_of(limits: Limits) -> PlanFault | None:
     if min(limits.default_ttl_minutes, limits.longest_ttl_minutes, limits.live_mailboxes, limits.live_messages) < 1:
         return "not_positive"
     if limits.longest_ttl_minutes > LONGEST_LIFETIME_MINUTES:
         return "beyond_longest_lifetime"
+    if max(limits.live_mailboxes, limits.live_messages) > LARGEST_COUNT:
+        return "too_large"
     return "default_beyond_longest" if limits.default_ttl_minutes > limits.longest_ttl_minutes else None

@@ -6,6 +6,9 @@ from typing import Final
 #: No lifetime, extensions included, is longer than this; how long raw mail is kept is computed from it.
 LONGEST_LIFETIME_MINUTES: Final = 30 * 24 * 60
 
+#: No count of a plan is larger: readers keep them as 32-bit numbers.
+LARGEST_COUNT: Final = 2**31 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

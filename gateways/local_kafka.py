@@ -223,5 +223,11 @@ def _aot_cache(java: Path, class_path: str, cache: Path) -> Path | None:
 
 
 def _escaped(path: Path) -> str:
-    """A path as a value of a Java properties file."""
-    return str(path).replace("\\", "\\\\")
+    """A path as a value of a Java properties file, which is read as ISO 8859-1; raises CannotStart for one with a comma."""
+    if "," in str(path):
+        raise CannotStart(f"Kafka keeps nothing in a folder with a comma in its name: choose another than {path}.")
+    units = str(path).replace("\\", "\\\\").encode("utf-16-be")
+    return "".join(
+        chr(unit) if unit < 128 else f"\\u{unit:04x}"
+        for unit in (int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2))
+    )

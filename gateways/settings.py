@@ -52,6 +52,24 @@ class Settings(BaseModel):
     )
     blobs: Path | None = Field(None, description="The folder of large mails; <data>/blobs by default.")
     rates: Literal["on", "off"] = Field("on", description="Rate limits; `off` lifts them for load tests.")
+    creations_per_minute: int = Field(
+        60, ge=1, le=1_000_000, description="Inboxes that one address of origin may open in a minute."
+    )
+    requests_per_second: int = Field(
+        100, ge=1, le=1_000_000, description="Requests that one API key may send in a second."
+    )
+    proxies: str = Field(
+        "",
+        description="Addresses or networks, separated by commas, of the proxies before HTTP: their X-Forwarded-For says "
+        "where a request is from.",
+    )
+    smtp_connections: int = Field(200, ge=1, le=10_000, description="SMTP connections at once.")
+    smtp_connections_per_client: int = Field(
+        20,
+        ge=1,
+        le=10_000,
+        description="SMTP connections at once from one address; a balancer before SMTP is one address.",
+    )
     sns_topics: str = Field("", description="ARNs of the SNS topics whose mail is taken, separated by commas.")
     tls_certificate: Path | None = Field(
         None, description="PEM certificate chain for STARTTLS; self-signed without it."

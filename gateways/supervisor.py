@@ -23,7 +23,8 @@ from gateways.supervised import told_to_end
 
 #: What runs together in one process.
 PROCESSES: Final[dict[str, tuple[str, ...]]] = {"workers": ("work", "project"), "doors": ("http", "smtp")}
-READY_SECONDS: Final = 30.0
+#: More than the half minute for which a log may look short before that is said.
+READY_SECONDS: Final = 60.0
 #: Ends of one process in a row, without half a minute of health between, after which `up` gives up.
 RESTARTS: Final = 8
 HEALTHY_SECONDS: Final = 30.0

@@ -4,7 +4,7 @@ A database that is up to date is recognised with one query; only one that isn't 
 """
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
@@ -21,21 +21,29 @@ async def is_current(url: str) -> bool:
     """
     connection = await asyncpg.connect(url, timeout=5)
     try:
-        version = await connection.fetchval("select version_num from public.alembic_version")
-        return version is not None and bool(version >= HEAD)
-    except asyncpg.UndefinedTableError:
-        return False
+        version = await version_of(connection)
+        return version is not None and version >= HEAD
     finally:
         await connection.close()
 
 
+async def version_of(connection: "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]") -> str | None:
+    """The last migration that has been run on this database; None where there was none."""
+    try:
+        found: str | None = await connection.fetchval("select version_num from public.alembic_version")
+    except asyncpg.UndefinedTableError:
+        return None
+    return found
+
+
 async def migrate(url: str) -> None:
-    """Runs what has not been run yet; several processes may ask for it at once."""
+    """Runs what has not been run yet; several processes may ask for it at once. Raises what asyncpg raises."""
     if await is_current(url):
         return
     from alembic import command  # noqa: PLC0415 - half a second of imports that a current database need not pay for
     from alembic.config import Config  # noqa: PLC0415 - as above
     from sqlalchemy import Connection, text  # noqa: PLC0415 - as above
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 - as above
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - as above
 
     def upgrade(connection: Connection) -> None:
@@ -45,9 +53,15 @@ async def migrate(url: str) -> None:
         connection.execute(text(f"select pg_advisory_xact_lock({LOCK})"))
         command.upgrade(config, "head")
 
-    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1))
+    # Connected by asyncpg itself: SQLAlchemy takes a URL's parameters (`sslmode`) for those of a function.
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url))
     try:
         async with engine.begin() as connection:
             await connection.run_sync(upgrade)
+    except DBAPIError as error:
+        cause = error.orig.__cause__ if error.orig else None
+        if isinstance(cause, asyncpg.PostgresError):
+            raise cause from error
+        raise
     finally:
         await engine.dispose()

@@ -25,6 +25,7 @@ import asyncpg
 from projections.checkpoint import move_up, of_projection
 from projections.compare import NAMED, Difference, compare, shape
 from projections.exchange import exchange
+from projections.migrate import HEAD, version_of
 from projections.projection import Connection, Folded, Projection
 from projections.projector import INAPPLICABLE
 from projections.reading import Reader, UnreadableEvent, skips
@@ -77,6 +78,15 @@ class _SkipFound(Exception):
     """An operator said to pass over an event that may have been folded already."""
 
 
+async def _assert_same_version(connection: "Connection[Any]") -> None:
+    """Tables of another version's shape must not be put in place. Raises CannotReplay."""
+    version = await version_of(connection)
+    if version is None or version < HEAD:
+        raise CannotReplay("The tables are of an older version: run `python main.py migrate` first.")
+    if version > HEAD:
+        raise CannotReplay("The tables are of a newer version: replay with that one.")
+
+
 class Rebuild:
     """The rebuild of one projection; `run` may be called again after whatever it raised."""
 
@@ -99,6 +109,7 @@ class Rebuild:
         """
         self._progress, self._skipped = progress or _silent, {}
         async with self._connected() as connection:
+            await _assert_same_version(connection)
             while True:
                 try:
                     return await self._rebuilt(connection, switch=switch)

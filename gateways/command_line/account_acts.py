@@ -14,7 +14,7 @@ from domain.account import (
     PlanRefused,
     RevokeApiKey,
 )
-from domain.plans import LONGEST_LIFETIME_MINUTES, Limits
+from domain.plans import LARGEST_COUNT, LONGEST_LIFETIME_MINUTES, Limits
 from domain.scopes import SCOPES, unknown_among
 from gateways.command_line.api_keys import hash_of, new_api_key, shown_prefix
 from gateways.command_line.failures import FAILED, NOT_FOUND, USAGE, Failed
@@ -26,6 +26,7 @@ from schemas.ids import new_id
 PLAN_FAULTS: Final = {
     "not_positive": "Every limit of a plan must be 1 or more.",
     "beyond_longest_lifetime": f"No inbox lives longer than {LONGEST_LIFETIME_MINUTES} minutes: lower --longest-ttl.",
+    "too_large": f"A plan allows {LARGEST_COUNT} of anything at the most.",
     "default_beyond_longest": "The default lifetime is longer than the longest: change --default-ttl or --longest-ttl.",
 }
 

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from gateways.command_line.failures import FAILED, NOT_ALLOWED, NOT_FOUND, TIMED_OUT, Failed
 from gateways.local_children import CannotStart
 from gateways.log.command_log import NotPromised, OutcomeUnknown
+from gateways.log.event_log import LogUnavailable
 from gateways.log.provision import Misprovisioned
 from gateways.stores.keyset import KeysetError
 
@@ -26,7 +27,10 @@ SENTENCES: Final[tuple[tuple[Kinds, int, Callable[[BaseException], str]], ...]] 
     (
         (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InsufficientPrivilegeError),
         NOT_ALLOWED,
-        lambda error: f"Postgres refuses this user: {error}. Check the name and password in POSTLEDGER_DATABASE_URL.",
+        lambda error: (
+            f"Postgres refuses this user: {error}. Check the name and password in POSTLEDGER_DATABASE_URL, and what that "
+            f"user may do: it creates schemas and tables."
+        ),
     ),
     (
         (asyncpg.InvalidCatalogNameError,),
@@ -52,6 +56,14 @@ SENTENCES: Final[tuple[tuple[Kinds, int, Callable[[BaseException], str]], ...]] 
         (OutcomeUnknown,),
         TIMED_OUT,
         lambda _: "Kafka did not confirm in time, so this may have happened or not: look (`list`) before trying again.",
+    ),
+    (
+        (LogUnavailable,),
+        FAILED,
+        lambda error: (
+            f"The log does not answer ({error}): is Kafka running, is POSTLEDGER_KAFKA right, and was "
+            f"`python main.py provision` run?"
+        ),
     ),
     (
         (KafkaError,),

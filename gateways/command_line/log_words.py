@@ -1,6 +1,7 @@
 """The words that go back over the log: `replay`, `skip-event` and `reset-input`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,17 +32,19 @@ def add_log_words(cli: typer.Typer, installation: Callable[[], "Installation"]) 
 
         The rebuilt tables are put in place of the live ones, so that wrong rows are repaired.
 
-        Exit status 0: live and rebuilt tables were equal; 1: rows differed; 6: nothing was rebuilt.
+        Exit status 0: live and rebuilt tables were equal; 1: rows differed, or tables were missing; 6: nothing was rebuilt.
         """
         import asyncio  # noqa: PLC0415 - loaded when used, as all of them are
 
         from gateways.command_line.replay import confirmed  # noqa: PLC0415 - as above
 
         chosen = _chosen(names or [], every)
-        servers = installation()
-        if not confirmed(chosen, dry_run=dry_run, yes=yes):
-            raise Failed("Nothing was changed.", code=NOT_REBUILT)
-        raise typer.Exit(asyncio.run(_replay(servers, chosen, dry_run=dry_run, output=output)))
+        with _telling_failure_from_difference():
+            servers = installation()
+            if not confirmed(chosen, dry_run=dry_run, yes=yes):
+                raise Failed("Nothing was changed.")
+            status = asyncio.run(_replay(servers, chosen, dry_run=dry_run, output=output))
+        raise typer.Exit(status)
 
     @cli.command("skip-event")
     def skip_event(
@@ -78,6 +81,22 @@ def add_log_words(cli: typer.Typer, installation: Callable[[], "Installation"]) 
         asyncio.run(_reset(installation(), topic, partition, reason, output))
 
 
+@contextmanager
+def _telling_failure_from_difference() -> Iterator[None]:
+    """A replay that could not be done is no replay that found something: what would be status 1 is 6."""
+    try:
+        yield
+    except typer.Abort as abort:
+        raise Failed("Nothing was changed.", code=NOT_REBUILT) from abort
+    except Exception as error:
+        from gateways.command_line.expected import explained  # noqa: PLC0415 - as above
+
+        failed = explained(error)
+        if failed is None or failed.code != FAILED:
+            raise
+        raise Failed(str(failed), code=NOT_REBUILT) from error
+
+
 def _chosen(names: Sequence[str], every: bool) -> list[str]:
     from projections.catalogue import PROJECTIONS  # noqa: PLC0415 - as above
 
@@ -93,8 +112,8 @@ def _chosen(names: Sequence[str], every: bool) -> list[str]:
 async def _replay(installation: "Installation", names: Sequence[str], *, dry_run: bool, output: Form | None) -> int:
     from gateways.command_line.installation import tables_of  # noqa: PLC0415 - as above
     from gateways.command_line.replay import replay  # noqa: PLC0415 - as above
-    from gateways.log.event_log import EventLog, LogUnavailable  # noqa: PLC0415 - as above
-    from gateways.log.provision import Misprovisioned, open_log  # noqa: PLC0415 - as above
+    from gateways.log.event_log import EventLog  # noqa: PLC0415 - as above
+    from gateways.log.provision import open_log  # noqa: PLC0415 - as above
     from projections.catalogue import PROJECTIONS  # noqa: PLC0415 - as above
     from projections.replay import CannotReplay, Rebuild  # noqa: PLC0415 - as above
     from schemas import events, topics  # noqa: PLC0415 - as above
@@ -110,8 +129,8 @@ async def _replay(installation: "Installation", names: Sequence[str], *, dry_run
             if projection.name in names
         ]
         return await replay(rebuilds, dry_run=dry_run, output=output)
-    except (CannotReplay, Misprovisioned, LogUnavailable) as error:
-        raise Failed(str(error), code=NOT_REBUILT) from error
+    except CannotReplay as error:
+        raise Failed(str(error)) from error
     finally:
         await log.close()
 

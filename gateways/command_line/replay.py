@@ -1,7 +1,7 @@
 """`main.py replay`: read models rebuilt from the log, what differed told row by row, and repaired.
 
 The answer goes to standard output, progress to standard error. Exit status: 0 where live and rebuilt tables were equal,
-1 where they differed (and, without `--dry-run`, no longer do).
+1 where they differed, or were not there (and, without `--dry-run`, no longer do).
 """
 
 import sys
@@ -62,7 +62,7 @@ async def replay(rebuilds: Sequence[Rebuilds], *, dry_run: bool, output: Form | 
         with _Bar(rebuild.name) as bar:
             outcome = await rebuild.run(switch=not dry_run, progress=bar.at)
         _say(rebuild.name, outcome, time.monotonic() - began, output)
-        different += outcome.count
+        different += outcome.count or (dry_run and outcome.from_nothing)
     return 1 if different else 0
 
 

@@ -30,13 +30,16 @@ from gateways.stores.keyring import Keyring
 from gateways.stores.keyset import Keyset
 from gateways.stores.mail_store import MailStore
 from gateways.stores.postgres import Pool
-from gateways.stores.rates import Rates
+from gateways.stores.rates import Limit, Rates
 from schemas import asyncapi, commands, events
 
 
 @dataclass(frozen=True)
 class HttpParts:
-    """What the HTTP door is made of. `kafka`: brokers as clients find them; `address`: host and port to listen on."""
+    """What the HTTP door is made of. `kafka`: brokers as clients find them; `address`: host and port to listen on.
+
+    `proxies`: the addresses and networks, by commas, whose `X-Forwarded-For` is believed.
+    """
 
     pool: Pool
     keyset: Keyset
@@ -50,6 +53,9 @@ class HttpParts:
     topic_prefix: str
     mail_domain: str
     rates_on: bool
+    creation_limit: Limit
+    request_limit: Limit
+    proxies: str
     sns_topics: str
     address: tuple[str, int]
     metrics: CollectorRegistry
@@ -76,6 +82,8 @@ async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
         rates=Rates(parts.pool),
         mail_domain=parts.mail_domain,
         rates_on=parts.rates_on,
+        creation_limit=parts.creation_limit,
+        request_limit=parts.request_limit,
         kafka=parts.kafka,
         tail=parts.tail,
         asyncapi=asyncapi.document,
@@ -89,7 +97,7 @@ async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
     sns = await stack.enter_async_context(SnsHttp.session())
     verifier = SnsVerifier(sns_topics(parts.sns_topics), SnsHttp(sns))
     ses = ses_routes(SesInbound(parts.door, verifier, S3Mail({})))
-    serving = server(create_app(services, routers=[ses], streams=[live]), *parts.address)
+    serving = server(create_app(services, routers=[ses], streams=[live]), *parts.address, proxies=parts.proxies)
     task = asyncio.create_task(serving.serve(sockets=[listening]))
 
     async def close() -> None:

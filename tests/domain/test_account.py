@@ -21,7 +21,7 @@ from domain.account import (
     RevokeApiKey,
     needs,
 )
-from domain.plans import LONGEST_LIFETIME_MINUTES, Limits
+from domain.plans import LARGEST_COUNT, LONGEST_LIFETIME_MINUTES, Limits
 from domain.scopes import allows
 from tests.support import spec
 from tests.support.spec import ACCOUNT, at
@@ -132,6 +132,9 @@ def test_an_event_on_an_account_that_is_not_there_leaves_no_half_account():
         (Limits(60, 60, 0, 10), "not_positive"),
         (Limits(60, 60, 1, 0), "not_positive"),
         (Limits(60, 60, 1, -1), "not_positive"),
+        (Limits(60, 60, LARGEST_COUNT, LARGEST_COUNT), None),
+        (Limits(60, 60, LARGEST_COUNT + 1, 10), "too_large"),
+        (Limits(60, 60, 1, LARGEST_COUNT + 1), "too_large"),
     ],
 )
 def test_a_plan_is_defined_within_what_can_be_promised(limits, reason):

@@ -131,7 +131,12 @@ def test_a_new_plan_needs_all_its_limits(here: Installed) -> None:
 
 def test_a_plan_that_cannot_be_is_refused_and_changes_nothing(here: Installed) -> None:
     before = here.says("plan", "list").out
-    for limits in (["--messages", "0"], ["--longest-ttl", "43201"], ["--default-ttl", "61", "--longest-ttl", "60"]):
+    for limits in (
+        ["--messages", "0"],
+        ["--messages", "3000000000"],
+        ["--longest-ttl", "43201"],
+        ["--default-ttl", "61", "--longest-ttl", "60"],
+    ):
         said = here.says("plan", "set", "pro", *limits)
         assert (said.code, said.out) == (2, "")
         assert len(said.err.splitlines()) == 1

@@ -7,4 +7,4 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    op.get_bind().exec_driver_sql("alter table read.feed add column reason text")
+    op.get_bind().exec_driver_sql("alter table read.feed add column if not exists reason text")
