@@ -124,10 +124,10 @@ async def _tell(connection: "Connection[Any]", events: list[Folded]) -> None:
     if not entries:
         return
     until = _kept_from(entries[-1].at)
+    too_old = [e for e in entries if e.at < until]
     rows = [
         (e.partition, e.position, e.topic, e.owner, e.mailbox, e.message, e.type, e.at, e.summary, e.envelope, e.reason)
-        for e in entries
-        if e.at >= until
+        for e in (*too_old[-1:], *entries[len(too_old) :])
     ]
     await insert(connection, "feed", INSERTED, rows)
     await _let_go(connection, entries[-1].topic, entries[-1].partition, until)
@@ -139,10 +139,14 @@ def _kept_from(now: datetime) -> datetime:
 
 
 async def _let_go(connection: "Connection[Any]", topic: str, partition: int, until: datetime) -> None:
-    """Reads only the rows it deletes and one more: time never steps back within a partition."""
+    """Leaves the newest row that is too old: who resumes from before it has missed something, and hears `reset`.
+
+    Reads only the rows it deletes and two more: time never steps back within a partition.
+    """
     await connection.execute(
         "delete from feed where topic = $1 and partition = $2 and position < "
-        "(select position from feed where topic = $1 and partition = $2 and at >= $3 order by position limit 1)",
+        "(select max(position) from feed where topic = $1 and partition = $2 and position < "
+        "(select position from feed where topic = $1 and partition = $2 and at >= $3 order by position limit 1))",
         topic,
         partition,
         until,
@@ -150,7 +154,11 @@ async def _let_go(connection: "Connection[Any]", topic: str, partition: int, unt
 
 
 async def _purged(connection: "Connection[Any]", events: list[Folded]) -> None:
-    await connection.execute("delete from feed where mailbox = any($1)", [seen.event.mailbox for seen in events])
+    """What happened stays told, for those who come back within thirty days; what was said can't be read any more."""
+    await connection.execute(
+        "update feed set summary = null, envelope = null where mailbox = any($1)",
+        [seen.event.mailbox for seen in events],
+    )
 
 
 PROJECTION: Final = Projection(

@@ -59,10 +59,14 @@ class ReadsLog(Protocol):
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a rebuild: where it stands by partition, how many rows differed and the first of them."""
+    """What became of a rebuild: where it stands by partition, how many rows differed and the first of them.
+
+    `from_nothing`: there was nothing to compare with; `missing`: because a table was not there.
+    """
 
     positions: dict[int, int] = field(default_factory=dict)
     from_nothing: bool = False
+    missing: bool = False
     count: int = 0
     differences: list[Difference] = field(default_factory=list)
     switched: bool = False
@@ -128,7 +132,8 @@ class Rebuild:
     async def _rebuilt(self, connection: "Connection[Any]", *, switch: bool) -> Outcome:
         await self._create_tables(connection)
         live = await self._checkpoints(connection)
-        outcome = Outcome(from_nothing=not any(live.values()) or not await self._is_whole(connection))
+        missing = not await self._is_whole(connection)
+        outcome = Outcome(from_nothing=missing or not any(live.values()), missing=missing)
         ends = {partition: await self._end(partition, live[partition]) for partition in live}
         targets = ends if outcome.from_nothing else live
         self._positions, self._total = dict.fromkeys(live, 0), sum(targets.values())

@@ -30,6 +30,9 @@ class Outcome(Protocol):
     def from_nothing(self) -> bool: ...
 
     @property
+    def missing(self) -> bool: ...
+
+    @property
     def count(self) -> int: ...
 
     @property
@@ -62,7 +65,7 @@ async def replay(rebuilds: Sequence[Rebuilds], *, dry_run: bool, output: Form | 
         with _Bar(rebuild.name) as bar:
             outcome = await rebuild.run(switch=not dry_run, progress=bar.at)
         _say(rebuild.name, outcome, time.monotonic() - began, output)
-        different += outcome.count or (dry_run and outcome.from_nothing)
+        different += outcome.count or (dry_run and outcome.missing)
     return 1 if different else 0
 
 

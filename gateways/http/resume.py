@@ -40,7 +40,7 @@ def offset_in(text: str, topic: str, partition: int) -> int | None:
 async def is_too_old(pool: "Pool[Any]", topic: str, partition: int, offset: int) -> bool:
     """Whether what stands at this offset may no longer be kept: the next row there is is older than what is promised.
 
-    Pruning must therefore leave, in each partition, the newest of the rows that are too old.
+    Pruning leaves, in each partition, the newest of the rows that are too old (projections/feed.py).
     """
     at = await pool.fetchval(
         "select at from feed where topic = $1 and partition = $2 and position >= $3 order by position limit 1",

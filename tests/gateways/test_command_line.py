@@ -13,6 +13,7 @@ import pytest
 from gateways.command_line import output
 from gateways.command_line.api_keys import hash_of, is_well_formed, new_api_key, shown_prefix
 from gateways.command_line.schemas import check_documents, write_documents
+from gateways.local_servers import Servers
 from tests.support.main_words import MAIN, Installed
 
 
@@ -101,6 +102,20 @@ def test_servers_that_do_not_answer_are_one_sentence(alone: Installed, free_port
     assert "POSTLEDGER_DATABASE_URL" in said.err
     assert "secret" not in said.err
     assert len(said.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("role", ["http", "smtp", "work", "project"])
+def test_a_role_says_in_one_sentence_that_the_log_does_not_answer(
+    alone: Installed, servers: Servers, database: str, free_port: int, role: str
+) -> None:
+    beside = alone.with_settings(database_url=database, kafka=f"127.0.0.1:{free_port}")
+    unprovisioned = alone.with_settings(database_url=database, kafka=servers.kafka, topic_prefix=f"none{free_port}.")
+    for installation in (beside, unprovisioned):
+        said = installation.says(role)
+        assert (said.code, said.out) == (1, "")
+        assert "POSTLEDGER_KAFKA" in said.err
+        assert "provision" in said.err
+        assert "Traceback" not in said.err
 
 
 def test_the_tour_says_that_nobody_listens(alone: Installed, free_port: int) -> None:

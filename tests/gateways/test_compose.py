@@ -77,7 +77,7 @@ def test_every_command_is_a_word_of_ours(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_every_variable_is_a_setting_of_ours_with_a_value_it_may_have(name: str) -> None:
     environment = {variable: with_defaults(value) for variable, value in OURS[name]["environment"].items()}
-    assert all(variable.startswith(PREFIX) for variable in environment)
+    assert all(variable.startswith(PREFIX) or variable == "PGPASSWORD" for variable in environment)
     settings = read_settings(environment)
     assert settings.kafka == "kafka:9092"
     assert settings.database_url is not None
@@ -96,7 +96,8 @@ def test_every_service_that_is_named_is_there() -> None:
     assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
     postgres = SERVICES["postgres"]["environment"]
-    expected = f"{postgres['POSTGRES_USER']}:{with_defaults(postgres['POSTGRES_PASSWORD'])}@postgres"
+    expected = f"{postgres['POSTGRES_USER']}@postgres"
+    assert OURS["http"]["environment"]["PGPASSWORD"] == postgres["POSTGRES_PASSWORD"]
     assert url == f"postgresql://{expected}:5432/{postgres['POSTGRES_DB']}"
     assert settings.kafka.partition(":")[0] in SERVICES
     for service in SERVICES.values():

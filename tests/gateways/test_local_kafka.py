@@ -68,3 +68,18 @@ async def test_a_spoilt_aot_cache_is_passed_over_in_silence(jars, tmp_path):
     assert child.alive
     await child.stop()
     os.close(lock)
+
+
+@pytest.mark.parametrize("name", ["Téléchargements", "данные 🗂", "with space and \\"])
+async def test_a_folder_may_be_called_anything(name, tmp_path):
+    lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    child = await LocalKafka(tmp_path / name, free_port(), CACHE.expanduser()).start(lock)
+    assert child.alive
+    assert (tmp_path / name / "log" / "__cluster_metadata-0").is_dir()
+    await child.stop()
+    os.close(lock)
+
+
+async def test_a_comma_in_a_folder_is_said_to_be_one_too_many(tmp_path):
+    with pytest.raises(CannotStart, match="comma"):
+        await LocalKafka(tmp_path / "a,b", free_port(), CACHE.expanduser()).start(os.open(os.devnull, os.O_RDWR))

@@ -1,6 +1,7 @@
 """A keyset of another installation stops every role before anything happens under it."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import asyncpg
@@ -81,3 +82,9 @@ def test_every_role_says_so_and_ends(servers: Servers, database: str, topic_pref
         assert said.code == 1, role
         assert said.err.startswith(f"{tmp_path}/keyset.json is not the keyset that this database was made with"), role
         assert len(said.err.splitlines()) == 1, role
+
+
+def test_what_a_killed_process_of_the_same_number_left_half_made_is_in_nobodys_way(tmp_path: Path) -> None:
+    """In a container every process is number 1."""
+    (tmp_path / f"keyset.json.{os.getpid()}").write_text("half")
+    assert open_keyset(tmp_path / "keyset.json")

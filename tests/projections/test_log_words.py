@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from gateways.command_line.failures import NOT_FOUND, USAGE, Failed
 from gateways.command_line.installation import Installation
-from gateways.command_line.log_words import add_log_words
+from gateways.command_line.log_words import NOT_REBUILT, add_log_words
 from gateways.local_servers import Servers
 from gateways.log.provision import admin
 from schemas.envelope import command_headers, moment
@@ -158,3 +158,26 @@ def test_skip_event_says_at_once_what_is_not_there(
     result = terminal.types("skip-event", *words)
     assert isinstance(result.exception, Failed)
     assert (result.exception.code, says in str(result.exception)) == (code, True)
+
+
+def test_a_replay_that_could_not_be_done_found_nothing(servers: Servers, database: str, free_port: int) -> None:
+    """A script that runs it at night must be able to tell an outage from wrong rows."""
+    for away in (
+        Installation(f"127.0.0.1:{free_port}", database, "none."),
+        Installation(servers.kafka, f"postgresql://127.0.0.1:{free_port}/none", "none."),
+    ):
+        cli = typer.Typer()
+        add_log_words(cli, lambda away=away: away)
+        failed = CliRunner().invoke(cli, ["replay", "--all", "--dry-run"]).exception
+        assert isinstance(failed, Failed)
+        assert failed.code == NOT_REBUILT
+
+
+def test_a_table_that_is_gone_is_no_equal_one(terminal: Terminal) -> None:
+    async def drop(mail: MailLog) -> None:
+        await mail.pool.execute("drop table read.messages")
+
+    terminal.does(drop)
+    assert terminal.types("replay", "messages", "--dry-run").exit_code == 1
+    assert terminal.types("replay", "messages", "--yes").exit_code == 0
+    assert terminal.types("replay", "messages", "--dry-run").exit_code == 0

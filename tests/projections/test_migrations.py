@@ -7,9 +7,14 @@ import sys
 from pathlib import Path
 
 import asyncpg
+import pytest
 
+from gateways.local_servers import Servers
 from projections.catalogue import PROJECTIONS
 from projections.migrate import HEAD, is_current, migrate
+from projections.replay import CannotReplay, Rebuild
+from schemas import events
+from tests.support.mail_history import mail_log
 
 ROOT = Path(__file__).parents[2]
 SHAPE = """
@@ -74,3 +79,29 @@ async def test_a_migration_killed_in_the_midst_can_be_run_again(database: str) -
     assert not await is_current(database)
     await migrate(database)
     assert await is_current(database)
+
+
+async def test_the_parameters_of_a_url_are_those_of_postgres(database: str) -> None:
+    await migrate(f"{database}?sslmode=prefer".replace("postgresql://", "postgres://"))
+    assert await is_current(database)
+
+
+async def test_a_user_who_may_not_make_tables_hears_it_from_postgres(database: str) -> None:
+    connection = await asyncpg.connect(database)
+    role = f"reader_{database.rpartition('/')[2]}"[:60]
+    await connection.execute(f"create role {role} login password 'only-reads'")
+    place = database.rpartition("@")[2]
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await migrate(f"postgresql://{role}:only-reads@{place}")
+    await connection.execute(f"drop role {role}")
+    await connection.close()
+
+
+@pytest.mark.parametrize(("version", "says"), [("0001", "main.py migrate"), ("9999", "newer version")])
+async def test_tables_of_another_version_are_not_put_in_place(
+    version: str, says: str, servers: Servers, database: str, topic_prefix: str
+) -> None:
+    async with mail_log(servers, database, topic_prefix) as mail:
+        await mail.pool.execute("update public.alembic_version set version_num = $1", version)
+        with pytest.raises(CannotReplay, match=says):
+            await Rebuild(PROJECTIONS[0], events.MAILBOX, mail.log, database).run()
