@@ -172,7 +172,7 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     from gateways.stores.snapshots import Snapshots
     from gateways.stores.work_positions import Destruction, EffectPositions, TimerClaims
     from gateways.work_measures import DecisionMeasures, TimerMeasures
-    from handlers import accounts, mailboxes, parse
+    from handlers import accounts, discard, mailboxes, parse
     from handlers.decider import Decider
     from handlers.effector import Effector
     from handlers.timers import Timers
@@ -195,11 +195,12 @@ async def declare_work(house: House, subscriptions: Any) -> None:
         decisions.watch(context.name, decider, consumed)
         house.stack.push_async_callback(decider.stop)
     later = parse.ParsesLater(prepares, house.keyring, raw_mail, parser, house.command_log)
-    effector = Effector(parse.effect(later), EffectPositions(house.pool))
-    effector.subscription = subscriptions.subscribe(
-        [effector.effect.topic], group=f"effect.{effector.effect.name}", consumes=effector, in_a_hurry=False
-    )
-    house.stack.push_async_callback(effector.stop)
+    for effect in (parse.effect(later), discard.effect(house.blobs)):
+        effector = Effector(effect, EffectPositions(house.pool))
+        effector.subscription = subscriptions.subscribe(
+            [effect.topic], group=f"effect.{effect.name}", consumes=effector, in_a_hurry=False
+        )
+        house.stack.push_async_callback(effector.stop)
     timers = Timers(TimerClaims(house.pool), house.command_log, Destruction(house.keyring, house.blobs))
     in_background(house.stack, timers.run(), TimerMeasures(house.pool, house.metrics).run())
 

@@ -54,6 +54,10 @@ class LocalBlobs:
         """The whole blob, opened. Raises BlobMissing or Unsealable."""
         return await asyncio.to_thread(lambda: b"".join(self._frames(self._path(name), data_key, at)))
 
+    async def destroy(self, name: str) -> None:
+        """Erases one blob; nothing happens where it is gone already."""
+        await asyncio.to_thread(self._path(name).unlink, missing_ok=True)
+
     async def destroy_all(self, subject: str) -> None:
         """Erases every blob of a subject; nothing happens where they are gone already."""
         await asyncio.to_thread(shutil.rmtree, self._of(subject), ignore_errors=True)
