@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Final, Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from aiokafka.partitioner import murmur2
 
@@ -10,8 +10,18 @@ from domain.scopes import KeyScope
 from gateways.http import problems
 from gateways.http.connections import Scope
 from gateways.http.problems import Problem
+from gateways.http.rate_headers import origin_of
 from gateways.http.services import Services
-from gateways.http.who import Caller, allowed, caller, mailbox_for
+from gateways.http.who import (
+    Caller,
+    Credentials,
+    allowed,
+    caller,
+    foreign_origin,
+    is_foreign,
+    mailbox_for,
+    request_permit,
+)
 from projections import mailboxes
 from projections.mailboxes import MailboxRow
 from schemas.topics import MAILBOX_EVENTS
@@ -25,9 +35,7 @@ RETRY_LATER: Final = {"Retry-After": "30"}
 class Asked:
     """What a request for a stream says: who asks, and from where on. `origin_is_foreign`: a page of another site asks."""
 
-    authorization: str | None
-    token: str | None
-    api_key: str | None
+    credentials: Credentials
     resume_from: str | None
     origin_is_foreign: bool
 
@@ -40,15 +48,16 @@ class Asked:
         except ValueError:
             query = {}
         scope["query_string"] = b""
-        origin = headers.get(b"origin")
-        host = headers.get(b"host", b"").decode("latin-1").lower()
         return cls(
-            authorization=_text(headers.get(b"authorization")),
-            token=query.get("token", [None])[0],
-            api_key=query.get("api_key", [None])[0],
+            Credentials(
+                origin_of(scope),
+                authorization=_text(headers.get(b"authorization")),
+                token=query.get("token", [None])[0],
+                api_key=query.get("api_key", [None])[0],
+            ),
             # A browser comes back to the same address: where it has got to is in the header.
             resume_from=_text(headers.get(b"last-event-id")) or query.get("after", [None])[0],
-            origin_is_foreign=origin is not None and urlsplit(origin.decode("latin-1")).netloc.lower() != host,
+            origin_is_foreign=is_foreign(_text(headers.get(b"origin")), _text(headers.get(b"host"))),
         )
 
 
@@ -63,7 +72,7 @@ class Admitted:
 
 
 class Admits(Protocol):
-    """Both raise a Problem: 401, 403, 404, or 410 where the mailbox has ended."""
+    """Both raise a Problem: 401, 403, 404, 410 where the mailbox has ended, or 429."""
 
     async def to_mailbox(self, asked: Asked, address: str) -> Admitted: ...
 
@@ -95,10 +104,11 @@ class Admission:
         return Admitted(who.owner, self._partition_of(who.owner), None, who.by)
 
     async def _caller(self, asked: Asked, scope: KeyScope) -> Caller:
-        found = await caller(self._services, asked.authorization, asked.token, asked.api_key)
+        found = await caller(self._services, asked.credentials)
         if found.holder is not None and asked.origin_is_foreign:
-            raise Problem("foreign_origin", "Pages of another origin must not use API keys.")
+            raise foreign_origin()
         found.assert_scope(scope)
+        await request_permit(self._services, found)
         return found
 
     def _partition_of(self, owner: str) -> int:

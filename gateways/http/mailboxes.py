@@ -4,6 +4,7 @@ import re
 from typing import Final
 from urllib.parse import quote
 
+import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,8 +15,18 @@ from domain.plans import LONGEST_LIFETIME_MINUTES
 from gateways.http import operations, parameters, problems
 from gateways.http.asking import ask
 from gateways.http.edge import Shortcut
+from gateways.http.message_lists import LARGEST_LIMIT
 from gateways.http.new_mailboxes import address_of, addresses_of, open_mailbox
-from gateways.http.operations import ADDRESS_PARAMETER, AFTER_PARAMETER, TEXT, declare, json_response
+from gateways.http.operations import (
+    ADDRESS_PARAMETER,
+    AFTER_PARAMETER,
+    SAME,
+    TEXT,
+    declare,
+    json_response,
+    list_response,
+    strong_etag,
+)
 from gateways.http.parameters import timestamp
 from gateways.http.positions import LOG_POSITION, after_position
 from gateways.http.problems import Problem
@@ -78,9 +89,9 @@ def routes(services: Services) -> APIRouter:
         inboxes.list_open,
         name="listMailboxes",
         summary="List open inboxes",
-        answers={200: {"model": list[Mailbox], "description": "Newest first."}},
+        answers={200: {"model": list[Mailbox], "description": "Newest first."}, 304: SAME},
         refusals=("invalid_request", *(code for code in OF_MAILBOX if code != "not_found")),
-        parameters=(AFTER_PARAMETER,),
+        parameters=(*operations.window_parameters(LARGEST_LIMIT, LARGEST_LIMIT), AFTER_PARAMETER),
     )
     _declare_one(router, inboxes)
     return router
@@ -159,13 +170,16 @@ class Inboxes:
         """An API key's open inboxes, newest first; a session token's own."""
         services = self._services
         caller = await caller_of(services, request, "mailboxes:read")
+        limit, offset = parameters.window(request, usual=LARGEST_LIMIT, most=LARGEST_LIMIT)
         await after_position(services, request)
         if caller.mailbox is not None:
             rows = [allowed(caller, await mailboxes.by_id(services.pool, caller.mailbox))]
         else:
             rows = await mailboxes.open_of_owner(services.pool, caller.owner)
+        rows = rows[offset : offset + limit]
         addresses = await addresses_of(services, rows)
-        return json_response([_mailbox(row, address) for row, address in zip(rows, addresses, strict=True)])
+        body = orjson.dumps([_mailbox(row, address) for row, address in zip(rows, addresses, strict=True)])
+        return list_response(request, body, strong_etag(body))
 
     async def show(self, request: Request) -> Response:
         """When it was opened, and when it ends."""

@@ -6,7 +6,6 @@ message once.
 """
 
 import re
-from hashlib import blake2b
 from typing import Final
 
 import orjson
@@ -14,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateways.http import parameters, problems
-from gateways.http.conditional import not_modified
 from gateways.http.edge import Shortcut
+from gateways.http.operations import list_response, strong_etag
 from gateways.http.pages import Line, Page
 from gateways.http.parameters import timestamp
 from gateways.http.positions import LOG_POSITION, after_position, position_text
@@ -49,7 +48,7 @@ class MessageLists:
         """Newest first. `X-Log-Position` is where a stream of this mailbox goes on from what is listed here."""
         services = self._services
         caller = await caller_of(services, request, "mailboxes:read")
-        limit, offset = _window(request)
+        limit, offset = parameters.window(request, usual=DEFAULT_LIMIT, most=LARGEST_LIMIT)
         await after_position(services, request)
         found = await mailboxes.readable(services.pool, address_digest(services, request.path_params["address"]))
         row = allowed(caller, found.row if found else None)
@@ -63,14 +62,8 @@ class MessageLists:
             )
             page = self._page(listed, data_key, found.position)
             services.pages.keep((row.mailbox, limit, offset), page)
-        headers = {
-            LOG_POSITION: position_text(MAILBOX_EVENTS.name, row.partition, page.position),
-            "ETag": page.etag,
-            "Cache-Control": "private, no-cache",
-        }
-        if not_modified(request.headers, page.etag):
-            return Response(status_code=304, headers=headers)
-        return Response(page.body, 200, headers, "application/json")
+        position = position_text(MAILBOX_EVENTS.name, row.partition, page.position)
+        return list_response(request, page.body, page.etag, {LOG_POSITION: position})
 
     def _page(self, listed: list[Listed], data_key: bytes, position: int) -> Page:
         parts = []
@@ -81,16 +74,7 @@ class MessageLists:
                 self._services.pages.keep_line(message.message, line)
             parts.append(line[0] + (b"true" if message.is_read else b"false") + line[1])
         body = b"[" + b",".join(parts) + b"]"
-        return Page(position, body, f'"{blake2b(body, digest_size=16).hexdigest()}"')
-
-
-def _window(request: Request) -> tuple[int, int]:
-    """How many, and from which on."""
-    if not request.scope["query_string"]:
-        return DEFAULT_LIMIT, 0
-    limit = parameters.whole_number(request, "limit", least=1)
-    offset = parameters.whole_number(request, "offset", least=0)
-    return min(limit or DEFAULT_LIMIT, LARGEST_LIMIT), offset or 0
+        return Page(position, body, strong_etag(body))
 
 
 def _line(message: Listed, data_key: bytes) -> Line:

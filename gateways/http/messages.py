@@ -17,8 +17,15 @@ from gateways.http.asking import ask
 from gateways.http.conditional import not_modified
 from gateways.http.downloads import download
 from gateways.http.mailboxes import OF_MAILBOX, PREFIX
-from gateways.http.message_lists import MessageLists
-from gateways.http.operations import ADDRESS_PARAMETER, AFTER_PARAMETER, MESSAGE_PARAMETER, declare, json_response
+from gateways.http.message_lists import DEFAULT_LIMIT, LARGEST_LIMIT, MessageLists
+from gateways.http.operations import (
+    ADDRESS_PARAMETER,
+    AFTER_PARAMETER,
+    MESSAGE_PARAMETER,
+    SAME,
+    declare,
+    json_response,
+)
 from gateways.http.parameters import message_id, timestamp
 from gateways.http.positions import LOG_POSITION, after_position
 from gateways.http.problems import Problem
@@ -27,16 +34,17 @@ from gateways.http.shapes import ListedMessage, Message
 from gateways.http.tracing import trace_of
 from gateways.http.who import Caller, caller_of, mailbox_for
 from gateways.log.command_log import NotPromised, OutcomeUnknown
+from gateways.log.decisions import Asked, Unsettled
 from gateways.stores.sealing import Unsealable, place, unseal
 from projections import messages
 from projections.mailboxes import MailboxRow
 from projections.messages import Whole
-from schemas import commands, topics
+from schemas import topics
 
 log = logging.getLogger(__name__)
 
 ONE: Final = PREFIX + "/{address}/messages/{message_id}"
-#: Seconds that showing a message waits for the log to take down that it was read.
+#: Seconds that showing a message waits until lists show it as read.
 READ_SECONDS: Final = 1.0
 UNPARSED: Final[dict[str, Any]] = {
     "to": [],
@@ -50,7 +58,6 @@ UNPARSED: Final[dict[str, Any]] = {
 }
 BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 PARTIAL: Final = {"description": "The range that was asked for."}
-SAME: Final = {"description": "What `If-None-Match` names is still the same."}
 REFUSALS: Final = ("invalid_request", *OF_MAILBOX)
 ONE_PARAMETERS: Final = (ADDRESS_PARAMETER, MESSAGE_PARAMETER)
 INDEX_PARAMETER: Final = operations.parameter(
@@ -72,8 +79,7 @@ def routes(services: Services) -> APIRouter:
         refusals=REFUSALS,
         parameters=(
             ADDRESS_PARAMETER,
-            operations.number_parameter("limit", "At most 1,000; more is capped.", least=1, example=50),
-            operations.number_parameter("offset", "How many to leave out.", least=0, example=0),
+            *operations.window_parameters(DEFAULT_LIMIT, LARGEST_LIMIT),
             AFTER_PARAMETER,
         ),
     )
@@ -142,7 +148,7 @@ class Messages:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._marking: set[asyncio.Task[None]] = set()
+        self._marking: set[asyncio.Task[str | None]] = set()
 
     async def read(self, request: Request) -> Response:
         """The whole message, which counts as read from now on. One that could not be parsed shows its envelope."""
@@ -154,8 +160,11 @@ class Messages:
         except (KeyError, Unsealable) as error:
             raise problems.mailbox_ended() from error
         content = await self._content(row)
+        headers = {"Cache-Control": "private, no-store"}
         if not row.is_read and not request.scope.get("head"):
-            await self._mark_read(request, mailbox, row)
+            position = await self._mark_read(request, mailbox, row)
+            if position is not None:
+                headers[LOG_POSITION] = position
         said = {
             "id": row.message,
             "from_address": content.get("from_address") or envelope["sender"] or None,
@@ -166,7 +175,7 @@ class Messages:
             "state": row.state,
             **{name: content.get(name, missing) for name, missing in UNPARSED.items()},
         }
-        return json_response(said, headers={"Cache-Control": "private, no-store"})
+        return json_response(said, headers=headers)
 
     async def delete(self, request: Request) -> Response:
         """Nobody sees it again."""
@@ -219,25 +228,32 @@ class Messages:
         content = await self._services.mail.content(row)
         return {} if content is None else dict(orjson.loads(content))
 
-    async def _mark_read(self, request: Request, mailbox: MailboxRow, row: Whole) -> None:
-        """Has the log take down that it was read; where the log doesn't answer, the message is shown all the same."""
-        task = asyncio.create_task(self._append_read(trace_of(request), mailbox, row))
+    async def _mark_read(self, request: Request, mailbox: MailboxRow, row: Whole) -> str | None:
+        """Has it marked, and the position from which on it is; None where log or tables don't say so in time: then the
+        message is shown all the same, and marked a little later."""
+        task = asyncio.create_task(self._ask_to_mark(trace_of(request), mailbox, row))
         self._marking.add(task)
         task.add_done_callback(self._marking.discard)
-        await asyncio.wait([task], timeout=READ_SECONDS)
+        done, _ = await asyncio.wait([task], timeout=READ_SECONDS)
+        return task.result() if done else None
 
-    async def _append_read(self, trace: dict[str, str], mailbox: MailboxRow, row: Whole) -> None:
+    async def _ask_to_mark(self, trace: dict[str, str], mailbox: MailboxRow, row: Whole) -> str | None:
+        """The decision's position, a refusal's too: somebody has read it already, or it is gone. Raises nothing, since
+        nobody may be there any more to hear it."""
+        asked = Asked(
+            topics.MAILBOX_COMMANDS.name,
+            key=mailbox.owner,
+            subject=row.mailbox,
+            command=ReadMessage(row.mailbox, row.message),
+            projection=messages.PROJECTION.name,
+        )
         try:
-            await self._services.command_log.command(
-                topics.MAILBOX_COMMANDS.name,
-                mailbox.owner,
-                ReadMessage(row.mailbox, row.message),
-                vocabulary=commands.MAILBOX,
-                subject=row.mailbox,
-                trace=trace,
-            )
-        except (NotPromised, OutcomeUnknown) as error:
-            log.warning("a message was shown and could not be marked", extra={"cause": repr(error)})
+            return (await self._services.decisions.ask(asked, trace=trace)).log_position
+        except (NotPromised, OutcomeUnknown, Unsettled) as error:
+            log.warning("a message was shown and is not known to be marked", extra={"cause": repr(error)})
+        except Exception:
+            log.exception("a message was shown and not marked, by a fault of ours")
+        return None
 
 
 def _attachment(content: dict[str, Any], index: str) -> dict[str, Any]:

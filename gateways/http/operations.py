@@ -5,6 +5,7 @@ pays for nothing else.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
@@ -14,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateways.http import problems
+from gateways.http.conditional import not_modified
 from gateways.http.shapes import ADDRESS, MESSAGE, ProblemDetails
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -48,12 +50,22 @@ AFTER_PARAMETER: Final = parameter(
     TEXT,
     "mailbox.events-0:1",
 )
+SAME: Final = {"description": "What `If-None-Match` names is still the same."}
 BEARER: Final[list[dict[str, list[str]]]] = [{"apiKey": []}, {"sessionToken": []}]
 
 
 def number_parameter(name: str, description: str, *, least: int, example: int, required: bool = False) -> Parameter:
     schema = {"type": "integer", "minimum": least}
     return parameter(name, "query", description, schema, example) | {"required": required}
+
+
+def window_parameters(usual: int, most: int) -> tuple[Parameter, Parameter]:
+    """Of a list, as `parameters.window` reads them."""
+    limit = f"How many; {usual:,} where missing, at most {most:,}: more is capped."
+    return (
+        number_parameter("limit", limit, least=1, example=50),
+        number_parameter("offset", "How many to leave out.", least=0, example=0),
+    )
 
 
 def declare(
@@ -109,3 +121,16 @@ def json_response(
     value: object, status: int = 200, headers: dict[str, str] | None = None, *, media_type: str = "application/json"
 ) -> Response:
     return Response(orjson.dumps(value), status, headers, media_type)
+
+
+def strong_etag(body: bytes) -> str:
+    """Of a body that is the same where its bytes are."""
+    return f'"{blake2b(body, digest_size=16).hexdigest()}"'
+
+
+def list_response(request: Request, body: bytes, etag: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A list's JSON, or 304 where `If-None-Match` says that the client has it."""
+    said = {**(headers or {}), "ETag": etag, "Cache-Control": "private, no-cache"}
+    if not_modified(request.headers, etag):
+        return Response(status_code=304, headers=said)
+    return Response(body, 200, said, "application/json")

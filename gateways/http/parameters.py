@@ -28,6 +28,15 @@ def whole_number(request: Request, name: str, *, least: int) -> int | None:
     return min(int(text), LARGEST_NUMBER)
 
 
+def window(request: Request, *, usual: int, most: int) -> tuple[int, int]:
+    """How many of a list, and from which on: `usual` where nothing is said, and silently no more than `most`."""
+    if not request.scope["query_string"]:
+        return usual, 0
+    limit = whole_number(request, "limit", least=1)
+    offset = whole_number(request, "offset", least=0)
+    return min(limit or usual, most), offset or 0
+
+
 def message_id(request: Request) -> str:
     """The message that the path names; what can't be an id is not there."""
     found: str = request.path_params["message_id"]

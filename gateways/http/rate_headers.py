@@ -7,10 +7,12 @@ from typing import Final
 from starlette.types import Scope
 
 from gateways.http.problems import Problem
-from gateways.stores.rates import Standing
+from gateways.stores.rates import Limit, Standing
 
 #: Who shares an allowance where addresses are free to take: the network a provider hands out as one.
 IPV6_PREFIX: Final = 64
+#: Credentials that are not valid, from one address: whoever has some and mistypes them needs a few.
+GUESSES: Final = Limit("guesses", 20, 60)
 
 
 def rate_headers(standing: Standing) -> dict[str, str]:
@@ -32,7 +34,7 @@ def refused_by(standing: Standing) -> Problem:
 
 
 def origin_of(scope: Scope) -> str:
-    """Whose allowance a request without credentials uses: its IPv4 address, or its IPv6 network of 64 bits."""
+    """Whose allowance a request without valid credentials uses: its IPv4 address, or its IPv6 network of 64 bits."""
     client = scope.get("client")
     if not client:
         return "local"

@@ -2,7 +2,7 @@
 
 A client has ten seconds to say its request's head and 16 KiB to say it in, on a new connection as on one kept alive; one that
 drips is cut, whoever it is. What a client does not read is not kept for it: a minute after an answer its connection is
-dropped.
+dropped. A connection that has become a WebSocket is no longer ours to bound: its stream does that.
 """
 
 import asyncio
@@ -33,6 +33,7 @@ class BoundedHttp(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _unread_timer: asyncio.TimerHandle | None = None
     _too_large = False
+    _is_websocket = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it so
         super().connection_made(transport)
@@ -48,7 +49,7 @@ class BoundedHttp(HttpToolsProtocol):
         if between_requests:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self.transport.is_closing() or not between_requests:
+        if self._is_websocket or self.transport.is_closing() or not between_requests:
             return
         if self.cycle is None or self.cycle.response_complete:
             # Still no whole head: uvicorn has stopped its own clock at the first byte.
@@ -73,6 +74,13 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_arrived()
         self._head_bytes = 0
         super().on_headers_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """From here on another protocol hears of the connection, so no clock of this one may run on."""
+        self._is_websocket = True
+        self._head_arrived()
+        self._has_read()
+        super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
         """A problem instead of plain text."""

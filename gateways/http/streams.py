@@ -51,7 +51,7 @@ class Wire(Protocol):
 
 
 class Source(Protocol):
-    """Where streams come from: the tail's end, and the feed."""
+    """Where streams come from: the tail's `end`, the feed, and `now`, the later of both."""
 
     queue: int
     reader_seconds: float
@@ -242,11 +242,12 @@ class Stream:
     async def _resumed_at(self, asked: str) -> int:
         """The offset to go on from; says `reset` first where that isn't the one that was asked for."""
         offset = offset_in(asked, MAILBOX_EVENTS.name, self.partition)
-        end = partial(self._source.end, self.partition)
-        if offset is not None and offset > end():
+        # Lists and writes give out positions of the tables, which may be ahead of this process's tail.
+        now = partial(self._source.now, self.partition)
+        if offset is not None and offset > now():
             await self._source.folded(self.partition, offset, seconds=AHEAD_SECONDS)
         if offset is not None and (
-            offset == end() or (offset < end() and await self._source.kept(self.partition, offset))
+            offset == now() or (offset < now() and await self._source.kept(self.partition, offset))
         ):
             return offset
         oldest = await self._source.oldest(self)

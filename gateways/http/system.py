@@ -12,6 +12,7 @@ from domain.plans import BUILT_IN, LONGEST_LIFETIME_MINUTES
 from gateways.http import message_lists, problems
 from gateways.http.edge import BODY_BYTES, BODY_SECONDS
 from gateways.http.operations import TEXT, declare, json_response, parameter
+from gateways.http.rate_headers import GUESSES
 from gateways.http.readiness import Readiness
 from gateways.http.services import Services
 from gateways.http.serving import HEAD_BYTES, HEAD_SECONDS, WEBSOCKET_BYTES
@@ -87,6 +88,7 @@ class System:
                 "on": self._services.rates_on,
                 "creation": _rate(self._services.creation_limit),
                 "requests": _rate(self._services.request_limit),
+                "guesses": _rate(GUESSES),
             },
             "mailboxes": {"longestLifetimeMinutes": LONGEST_LIFETIME_MINUTES},
             "plans": {

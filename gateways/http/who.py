@@ -17,9 +17,10 @@ from domain.mailbox_events import Digest
 from domain.scopes import KeyScope, allows
 from gateways.http import problems
 from gateways.http.problems import Problem
-from gateways.http.rate_headers import refused_by
+from gateways.http.rate_headers import GUESSES, origin_of, refused_by
 from gateways.http.services import Services
 from gateways.stores.keyset import TOKEN_PREFIX
+from gateways.stores.rates import Limit, Standing
 from projections import mailboxes
 from projections.accounts import Holder
 from projections.mailboxes import MailboxRow
@@ -64,11 +65,30 @@ class Caller:
         return row.owner == self.owner
 
 
-async def caller(
-    services: Services, authorization: str | None, token: str | None = None, api_key: str | None = None
-) -> Caller:
-    """Who these credentials belong to. Raises a Problem: 401, or 429 where an API key asks too often."""
-    secret = _bearer(authorization) if authorization is not None else token or api_key
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request brings along to say who sends it. `origin` is whose allowance is used where they are not valid."""
+
+    origin: str
+    authorization: str | None
+    token: str | None = None
+    api_key: str | None = None
+
+
+async def caller(services: Services, brought: Credentials) -> Caller:
+    """Who these credentials belong to. Raises a Problem: 401, or 429 where an address brings wrong ones too often."""
+    try:
+        return await _holder_of(services, brought)
+    except Problem as problem:
+        if problem.code == "credentials_invalid":
+            await _permit(services, GUESSES, brought.origin)
+        raise
+
+
+async def _holder_of(services: Services, brought: Credentials) -> Caller:
+    """Raises a Problem (401)."""
+    authorization = brought.authorization
+    secret = _bearer(authorization) if authorization is not None else brought.token or brought.api_key
     if not secret:
         raise Problem("credentials_missing", NEEDED, CHALLENGE)
     if secret.startswith(TOKEN_PREFIX):
@@ -84,16 +104,26 @@ async def caller(
 
 async def caller_of(services: Services, request: Request, scope: KeyScope) -> Caller:
     """Who sends this request. Raises a Problem: 401, 403 for a page of a foreign origin or a missing scope, 429."""
-    found = await caller(services, request.headers.get("authorization"))
+    found = await caller(services, Credentials(origin_of(request.scope), request.headers.get("authorization")))
     if found.holder is not None:
         _refuse_foreign_origin(request)
         found.assert_scope(scope)
-        if services.rates_on:
-            standing = await services.rates.admit(services.request_limit, found.holder.key)
-            request.scope["rate"] = standing
-            if standing.refused:
-                raise refused_by(standing)
+    request.scope["rate"] = await request_permit(services, found)
     return found
+
+
+async def request_permit(services: Services, found: Caller) -> Standing | None:
+    """Takes one of the requests that this caller has; None where rates are off. Raises a Problem (429)."""
+    return await _permit(services, services.request_limit, found.by)
+
+
+async def _permit(services: Services, limit: Limit, who: str) -> Standing | None:
+    if not services.rates_on:
+        return None
+    standing = await services.rates.admit(limit, who)
+    if standing.refused:
+        raise refused_by(standing)
+    return standing
 
 
 async def mailbox_for(services: Services, caller: Caller, address: str) -> MailboxRow:
@@ -127,8 +157,22 @@ def _bearer(authorization: str) -> str:
     return secret
 
 
+def is_foreign(origin: str | None, host: str | None) -> bool:
+    """Whether a page of another site asks; a browser says where a page comes from, and none says what can't be read."""
+    if origin is None:
+        return False
+    try:
+        site = urlsplit(origin).netloc.lower()
+    except ValueError:
+        return True
+    return not site or site != (host or "").lower()
+
+
+def foreign_origin() -> Problem:
+    """A page from elsewhere has no business with a server's secret."""
+    return Problem("foreign_origin", "Pages of another origin must not use API keys.")
+
+
 def _refuse_foreign_origin(request: Request) -> None:
-    """A browser says where a page comes from; a page from elsewhere has no business with a server's secret."""
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
-        raise Problem("foreign_origin", "Pages of another origin must not use API keys.")
+    if is_foreign(request.headers.get("origin"), request.headers.get("host")):
+        raise foreign_origin()

@@ -98,6 +98,44 @@ async def test_an_accounts_inboxes_are_listed_newest_first_to_its_keys_alone(hou
         assert await answer.json() == []
 
 
+async def test_a_list_of_inboxes_is_paged(house: HttpHouse) -> None:
+    _, key = await house.account()
+    newest_first = [box["address"] for box in reversed([await house.mailbox(key) for _ in range(5)])]
+    for query, expected in (
+        ("?limit=2", newest_first[:2]),
+        ("?limit=2&offset=2", newest_first[2:4]),
+        ("?offset=4", newest_first[4:]),
+        ("?offset=9007199254740993", []),
+        ("?limit=1000000000000000000000000", newest_first),
+    ):
+        async with house.http.get(f"{house.url}/api/v1/mailboxes{query}", headers=bearer(key)) as answer:
+            assert answer.status == 200
+            assert [one["address"] for one in await answer.json()] == expected
+    for query in ("limit=0", "limit=-1", "limit=x", "limit=", "offset=-1", "offset=1.0"):
+        async with house.http.get(f"{house.url}/api/v1/mailboxes?{query}", headers=bearer(key)) as answer:
+            problem = await answer.json(content_type=None)
+        assert (answer.status, problem["code"]) == (422, "invalid_request")
+        assert problem["errors"][0]["pointer"] == f"/query/{query.partition('=')[0]}"
+
+
+async def test_a_list_of_inboxes_that_has_not_changed_is_not_sent_again(house: HttpHouse) -> None:
+    _, key = await house.account()
+    await house.mailbox(key)
+    where = f"{house.url}/api/v1/mailboxes"
+    async with house.http.get(where, headers=bearer(key)) as answer:
+        etag = answer.headers["ETag"]
+        assert answer.headers["Cache-Control"] == "private, no-cache"
+    same = bearer(key) | {"If-None-Match": etag}
+    async with house.http.get(where, headers=same) as answer:
+        assert (answer.status, await answer.read(), answer.headers["ETag"]) == (304, b"", etag)
+    async with house.http.get(f"{where}?offset=1", headers=same) as answer:
+        assert (answer.status, await answer.json()) == (200, [])
+    await house.mailbox(key)
+    async with house.http.get(where, headers=same) as answer:
+        assert (answer.status, len(await answer.json())) == (200, 2)
+        assert answer.headers["ETag"] != etag
+
+
 async def test_a_session_token_lists_its_own_inbox(house: HttpHouse) -> None:
     box = await house.mailbox()
     async with house.http.get(f"{house.url}/api/v1/mailboxes", headers=bearer(box)) as answer:
@@ -285,6 +323,7 @@ async def test_a_page_of_another_origin_may_not_use_an_api_key(house: HttpHouse)
     where = "/api/v1/mailboxes"
     assert await code_of(house, "GET", where, headers=bearer(key) | foreign) == (403, "foreign_origin")
     assert await code_of(house, "POST", where, headers=bearer(key) | {"Origin": "null"}) == (403, "foreign_origin")
+    assert await code_of(house, "GET", where, headers=bearer(key) | {"Origin": "http://[x"}) == (403, "foreign_origin")
     assert await status_of(house, "GET", where, headers=bearer(key) | own) == 200
     box = await house.mailbox()
     assert await status_of(house, "GET", where, headers=bearer(box) | foreign) == 200

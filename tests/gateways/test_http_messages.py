@@ -111,10 +111,8 @@ async def test_a_list_that_has_not_changed_is_not_sent_again(house: HttpHouse) -
     assert (status, body, headers["ETag"]) == (304, b"", etag)
     status, _, _ = await get(house, box, f"/messages/{listed['id']}", **{"X-After-Position": position})
     assert status == 200
-    async with asyncio.timeout(5):
-        while (await get(house, box, "/messages", **{"If-None-Match": etag}))[0] == 304:
-            await asyncio.sleep(0.02)
-    status, _, body = await get(house, box, "/messages")
+    status, _, body = await get(house, box, "/messages", **{"If-None-Match": etag})
+    assert status == 200
     assert json.loads(body)[0]["is_read"] is True
 
 
@@ -158,9 +156,51 @@ async def test_reading_a_message_shows_it_whole_and_marks_it(house: HttpHouse) -
     assert set(attachment) == {"index", "filename", "content_type", "size", "content_id", "sha256"}
     assert (attachment["index"], attachment["size"]) == (0, len(PDF))
     assert attachment["sha256"] == hashlib.sha256(PDF).hexdigest()
-    async with asyncio.timeout(5):
-        while not (await house.listed(box, 1))[0]["is_read"]:
+
+
+async def test_a_list_right_after_a_message_was_read_says_so(house: HttpHouse) -> None:
+    """And so does one that names the position of having read it, whoever answers it."""
+    box = await house.mailbox()
+    await house.deliver(box["address"], mail())
+    (listed,) = await house.listed(box, 1)
+    _, read, _ = await get(house, box, f"/messages/{listed['id']}")
+    _, _, body = await get(house, box, "/messages")
+    assert json.loads(body)[0]["is_read"] is True
+    position = read["X-Log-Position"]
+    _, headers, body = await get(house, box, "/messages", **{"X-After-Position": position})
+    assert json.loads(body)[0]["is_read"] is True
+    assert int(headers["X-Log-Position"].rpartition(":")[2]) >= int(position.rpartition(":")[2])
+
+
+async def test_a_message_is_marked_once_whoever_reads_it_at_once(house: HttpHouse) -> None:
+    box = await house.mailbox()
+    await house.deliver(box["address"], mail())
+    (listed,) = await house.listed(box, 1)
+    answers = await asyncio.gather(*(get(house, box, f"/messages/{listed['id']}") for _ in range(5)))
+    assert [status for status, _, _ in answers] == [200] * 5
+    assert all(json.loads(body)["is_read"] for _, _, body in answers)
+    assert (await house.listed(box, 1))[0]["is_read"] is True
+
+
+async def test_a_message_is_shown_though_marking_it_takes_long_and_whoever_asks_may_leave(
+    house: HttpHouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    box = await house.mailbox()
+    await house.deliver(box["address"], mail("one"))
+    await house.deliver(box["address"], mail("two"))
+    first, second = await house.listed(box, 2)
+    async with house.services.pool.acquire() as connection, connection.transaction():
+        await connection.execute("lock table messages in exclusive mode")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await get(house, box, f"/messages/{first['id']}")
+        status, headers, body = await get(house, box, f"/messages/{second['id']}")
+        assert (status, json.loads(body)["subject"]) == (200, second["subject"])
+        assert "X-Log-Position" not in headers
+    async with asyncio.timeout(10):
+        while not all(one["is_read"] for one in await house.listed(box, 2)):
             await asyncio.sleep(0.02)
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_a_mail_that_cannot_be_parsed_is_shown_as_such(house: HttpHouse) -> None:
@@ -334,13 +374,17 @@ async def test_a_message_is_shown_though_the_log_is_down(house: HttpHouse) -> No
 
     from gateways.local_ports import free_port
     from gateways.log.command_log import CommandLog
+    from gateways.log.decisions import Decisions
+    from schemas import commands, events
     from tests.support.http_house import served
 
     box = await house.mailbox()
     await house.deliver(box["address"], mail())
     (listed,) = await house.listed(box, 1)
     dead = CommandLog(f"127.0.0.1:{free_port()}")
-    services = replace(house.services, command_log=dead, metrics=CollectorRegistry())
+    tail, folded = house.house.tail, house.house.folded
+    decisions = Decisions(dead, tail, folded, commands=commands.MAILBOX, events=events.MAILBOX)
+    services = replace(house.services, command_log=dead, decisions=decisions, metrics=CollectorRegistry())
     where = f"{path(box)}/messages/{listed['id']}"
     async with served(services) as url, house.http.get(url + where, headers=bearer(box)) as answer:
         assert answer.status == 200

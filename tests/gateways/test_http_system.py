@@ -17,6 +17,7 @@ from gateways.http.app import create_app
 from gateways.http.edge import BODY_BYTES
 from gateways.http.problems import KINDS
 from gateways.local_servers import Servers
+from gateways.stores.rates import Limit
 from tests.support.http_house import HttpHouse, bearer, http_house, path, served
 from tests.support.servers import create_database, drop_database
 
@@ -67,6 +68,42 @@ async def test_a_key_asks_a_hundred_times_a_second(house: HttpHouse) -> None:
         assert 95 <= passed < 300
         assert {status for status, _ in answers} == {200, 429}
         assert (await ask(other))[0] == 200
+
+
+async def test_a_session_token_has_the_requests_of_a_key(house: HttpHouse) -> None:
+    few = Limit("requests", 5, 60)
+    services = replace(house.services, rates_on=True, request_limit=few, metrics=CollectorRegistry())
+    box, other = await house.mailbox(), await house.mailbox()
+    async with served(services) as url:
+        statuses = []
+        for _ in range(7):
+            async with house.http.get(f"{url}{path(box)}/messages", headers=bearer(box)) as answer:
+                statuses.append(answer.status)
+                assert answer.headers["RateLimit-Policy"] == '"requests";q=5;w=60'
+        assert statuses == [200] * 5 + [429] * 2
+        async with house.http.get(f"{url}{path(other)}", headers=bearer(other)) as answer:
+            assert answer.status == 200
+
+
+async def test_credentials_are_guessed_twenty_times_a_minute_from_one_address(house: HttpHouse) -> None:
+    """Whoever has valid ones goes on, whatever others try from the same address."""
+    services = replace(house.services, rates_on=True, metrics=CollectorRegistry())
+    (_, key), box = await house.account(), await house.mailbox()
+    guesses = ["Bearer pl_live_guessed", "Bearer uct_guessed", "Basic guessed", "Bearer guessed"]
+    async with served(services) as url:
+
+        async def ask(headers: dict[str, str]) -> tuple[int, str]:
+            async with house.http.get(f"{url}/api/v1/mailboxes", headers=headers) as answer:
+                said = await answer.json(content_type=None)
+                if answer.status == 429:
+                    assert answer.headers["RateLimit-Policy"] == '"guesses";q=20;w=60'
+                    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+                return answer.status, said["code"] if answer.status != 200 else ""
+
+        heard = [await ask({"Authorization": guesses[number % 4]}) for number in range(24)]
+        assert heard == [(401, "credentials_invalid")] * 20 + [(429, "rate_limited")] * 4
+        assert [await ask(bearer(who)) for who in (key, box)] == [(200, ""), (200, "")]
+        assert await ask({}) == (401, "credentials_missing")
 
 
 # ── what operators and tools ask ──────────────────────────────────────────────────────────────────────────────────────

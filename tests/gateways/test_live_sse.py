@@ -119,6 +119,32 @@ async def test_what_can_be_read_before_a_stream_opens_is_not_told_by_it(
         assert await ids(reader, 1) == box.messages[2:]
 
 
+async def test_who_comes_back_with_what_the_tables_have_and_the_tail_has_not_hears_what_follows_once(
+    house: StreamsHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list's position comes from the tables: it is no token of another log, though this process has yet to hear of it."""
+    box = await house.mailbox()
+    held: list[Any] = []
+    tell_all, holding = house.tail._tell_all, True
+
+    def hold(found: Any) -> None:
+        held.append(found) if holding else tell_all(found)
+
+    monkeypatch.setattr(house.tail, "_tell_all", hold)
+    await house.receive(box)  # for this one the tail was waiting already
+    await house.receive(box)
+    after = house.position(box)
+    await house.receive(box)
+    async with house.serving() as serving, sse(f"{serving.url}{box.path}?after={after}", box.bearer) as reader:
+        await until(lambda: bool(held))
+        await reader.response.content.readuntil(b"\n\n")  # the stream has begun, and looked at its token
+        holding = False
+        for found in held:
+            tell_all(found)
+        await house.receive(box)
+        assert await ids(reader, 2) == box.messages[2:]
+
+
 async def test_nothing_is_told_before_it_can_be_read(house: StreamsHouse) -> None:
     """The tail knows of a mail while its row is not committed: the frame waits, and so does a stream that resumes."""
     box = await house.mailbox()
@@ -282,6 +308,8 @@ async def test_who_may_not_watch_hears_why(house: StreamsHouse) -> None:
             (other.bearer, "", 404, "not_found"),
             ({}, f"?api_key={key}", 404, "not_found"),
             ({"Origin": "https://evil.example"}, f"?api_key={key}", 403, "foreign_origin"),
+            ({"Origin": "http://[x"}, f"?api_key={key}", 403, "foreign_origin"),
+            ({"Origin": "http://[x"}, "", 401, "credentials_missing"),
         ):
             async with session.get(serving.url + box.path + query, headers=headers) as response:
                 assert response.status == status

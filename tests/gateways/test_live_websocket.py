@@ -1,6 +1,7 @@
 """A mailbox's stream over a WebSocket."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateways.http import serving as http_serving
 from gateways.local_servers import Servers
 from tests.support.streams_house import Box, Serving, StreamsHouse, streams_house, until
 
@@ -48,6 +50,23 @@ async def test_a_new_message_is_pushed_with_the_facts_of_the_other_stream(house:
             assert (await heard(again))["message_id"] == missed
 
 
+async def test_a_socket_lives_longer_than_a_head_may_take(house: StreamsHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether its connection carried nothing before it or another request."""
+    monkeypatch.setattr(http_serving, "HEAD_SECONDS", 0.5)
+    box = await house.mailbox()
+    async with house.serving(turn_seconds=0.4) as serving, aiohttp.ClientSession() as session:
+        url = f"{serving.url}/ws/inbox/{box.address}"
+        for asked_before in (False, True):
+            if asked_before:
+                async with session.get(url) as answer:
+                    assert answer.status == 426
+            async with session.ws_connect(f"{url}?token={box.token}") as socket:
+                # The first ping comes with the fourth turn, after more than twice the time that a head has.
+                assert await heard(socket) == {"event": "ping"}
+                message = await house.receive(box)
+                assert (await heard(socket))["message_id"] == message
+
+
 async def test_credentials_are_taken_from_the_query_or_from_the_header(house: StreamsHouse) -> None:
     account, _, key = await house.account()
     box = await house.mailbox(owner=account)
@@ -69,6 +88,7 @@ async def test_credentials_are_taken_from_the_query_or_from_the_header(house: St
         ("?api_key=pl_live_nonsense", {}),
         ("?api_key={key}", {}),
         ("?api_key={own}", {"Origin": "https://evil.example"}),
+        ("?api_key={own}", {"Origin": "http://[x"}),
         ("?token={other}", {}),
     ],
 )
@@ -103,9 +123,11 @@ async def test_the_refusal_is_a_close_with_1008(house: StreamsHouse) -> None:
 
 
 async def test_a_credential_in_the_query_is_out_of_reach_of_logs(
-    house: StreamsHouse, caplog: pytest.LogCaptureFixture
+    house: StreamsHouse, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """uvicorn logs the query of every WebSocket."""
+    # The check of imports disables every logger there is in its process, which may be this one.
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "disabled", False)
     caplog.set_level("INFO")
     caplog.set_level("INFO", logger="uvicorn.error")  # a role holds it at WARNING
     box = await house.mailbox()

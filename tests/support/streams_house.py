@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-import uvicorn
 from aiokafka.partitioner import murmur2
 from prometheus_client import CollectorRegistry
 
@@ -33,6 +32,7 @@ from domain.plans import BUILT_IN
 from gateways.http.admission import Admission
 from gateways.http.live import Bounds, Live
 from gateways.http.services import Services
+from gateways.http.serving import server
 from gateways.local_ports import free_port
 from gateways.local_servers import Servers
 from gateways.log.command_log import CommandLog
@@ -46,7 +46,7 @@ from gateways.stores.key_stock import KeyStock
 from gateways.stores.keyring import Keyring
 from gateways.stores.keyset import Keyset, open_keyset
 from gateways.stores.postgres import Pool, pooled
-from gateways.stores.rates import Rates
+from gateways.stores.rates import REQUESTS, Limit, Rates
 from gateways.stores.sealing import place, seal
 from projections.catalogue import of_topic
 from projections.migrate import migrate
@@ -213,27 +213,21 @@ class StreamsHouse:
 
     @asynccontextmanager
     async def serving(self, **bounds: Any) -> AsyncIterator["Serving"]:
-        """A server of its own with streams of these bounds."""
+        """A server of our own kind with streams of these bounds."""
         metrics = CollectorRegistry()
         live = Live(
             self.admission, self.tail, self.folded, self.pool, self.keyring, bounds=Bounds(**bounds), metrics=metrics
         )
         await live.start()
         port = free_port()
-        server = uvicorn.Server(
-            uvicorn.Config(
-                live, host="127.0.0.1", port=port, lifespan="off", log_config=None, access_log=False,
-                ws_max_size=65_536, ws_per_message_deflate=False, timeout_graceful_shutdown=5,
-            )
-        )  # fmt: skip
-        serving = asyncio.create_task(server._serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
+        serves = server(live, port=port)
+        serving = asyncio.create_task(serves._serve())
+        await until(lambda: serves.started)
         try:
             yield Serving(live, f"http://127.0.0.1:{port}", metrics)
         finally:
             await live.stop()
-            server.should_exit = True
+            serves.should_exit = True
             await serving
 
 
@@ -264,8 +258,10 @@ def headers_of(event: Any, position: int, vocabulary: Vocabulary, topic: str, pa
 
 
 @asynccontextmanager
-async def streams_house(servers: Servers, folder: Path) -> AsyncIterator[StreamsHouse]:
-    """The parts, running until the block ends, with topics and a database of their own."""
+async def streams_house(
+    servers: Servers, folder: Path, *, request_limit: Limit | None = None
+) -> AsyncIterator[StreamsHouse]:
+    """The parts, running until the block ends, with topics and a database of their own. Without a limit rates are off."""
     prefix = f"live_{uuid.uuid4().hex}."
     async with AsyncExitStack() as stack:
         database = create_database(servers, prefix[:-1])
@@ -281,7 +277,7 @@ async def streams_house(servers: Servers, folder: Path) -> AsyncIterator[Streams
         house.tail = await _started(
             stack, Tail(servers.kafka, [MAILBOX_EVENTS.name, ACCOUNT_EVENTS.name], prefix=prefix)
         )
-        house.admission = Admission(_services(house), house.tail)
+        house.admission = Admission(_services(house, request_limit), house.tail)
         yield house
 
 
@@ -301,7 +297,7 @@ async def _started(stack: AsyncExitStack, part: Any) -> Any:
     return part
 
 
-def _services(house: StreamsHouse) -> Services:
+def _services(house: StreamsHouse, request_limit: Limit | None) -> Services:
     command_log = CommandLog(house.kafka, prefix=house.prefix)
     decisions = Decisions(command_log, house.tail, house.folded, commands=commands.MAILBOX, events=events.MAILBOX)
     return Services(
@@ -314,6 +310,8 @@ def _services(house: StreamsHouse) -> Services:
         folded=house.folded,
         mail=cast("Any", None),
         rates=Rates(house.pool),
+        rates_on=request_limit is not None,
+        request_limit=request_limit or REQUESTS,
         mail_domain="mail.example",
     )
 
