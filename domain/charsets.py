@@ -4,11 +4,13 @@ Only charsets that mail really uses are honoured, named in one closed table: Pyt
 ``unicode_escape``, ``idna`` or ``zip``, imports modules by the name it is given and raises in five different ways.
 Labels are read as browsers do (WHATWG Encoding Standard, section 4.2): ``latin1`` means windows-1252, ``gb2312`` means
 GB 18030, ``ks_c_5601`` means windows-949. An unknown or missing label is guessed: UTF-8 where the bytes are valid
-UTF-8, windows-1252 where not, ISO-2022-JP where they escape into it. Nothing here raises, and nothing here answers
+UTF-8, windows-1252 where not, ISO-2022-JP where they escape into it. ISO-2022-JP and EUC-JP have the rows of NEC that
+index jis0208 of that standard adds to JIS X 0208 and Python leaves out. Nothing here raises, and nothing here answers
 U+0000 or a lone surrogate.
 """
 
 import codecs
+import contextlib
 import re
 
 _LABELS = {
@@ -67,6 +69,8 @@ _CODEC_OF = {label: codec for codec, labels in _LABELS.items() for label in labe
 _NOT_IN_A_LABEL = re.compile(r"[^a-z0-9]")
 _UNWANTED = re.compile("[\x00\ud800-\udfff]")
 _WINDOWS_1252_HOLES = re.compile("[\x81\x8d\x8f\x90\x9d]")
+_OF_JIS_X_0208 = {"iso2022_jp_ext", "euc_jp"}
+_NEC_ROWS = "postledger.nec-rows"
 
 
 def codec_named(label: str | None) -> str | None:
@@ -138,11 +142,41 @@ def _windows_1252(data: bytes) -> str:
 
 
 def _with(codec: str, data: bytes) -> str:
+    errors = _NEC_ROWS if codec in _OF_JIS_X_0208 else "replace"
     try:
-        return _windows_1252(data) if codec == "cp1252" else data.decode(codec, "replace")
+        return _windows_1252(data) if codec == "cp1252" else data.decode(codec, errors)
     except (
         UnicodeError,
         LookupError,
         ValueError,
     ):  # utf-16 without a byte order mark's pair, a codec left out of a build
         return data.decode("utf-8", "replace")
+
+
+def _nec_row(error: UnicodeError) -> tuple[str, int]:
+    """What browsers show for two bytes that Python's codec has no character for: circled digits, IBM's kanji for names."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    pair = error.object[error.start : error.start + 2]
+    # EUC-JP's codec blames the first byte alone; ISO-2022-JP's blames one byte only where it reads single bytes.
+    if len(pair) == 2 and (pair[0] > 0x80 or error.end - error.start == 2):
+        with contextlib.suppress(UnicodeDecodeError, ValueError):
+            return _shift_jis(pair).decode("cp932"), error.start + 2
+    return "\ufffd", error.end
+
+
+def _shift_jis(pair: bytes) -> bytes:
+    """Row and cell of JIS X 0208, as ISO-2022-JP or, with the eighth bits set, EUC-JP write them, in Shift_JIS.
+
+    Raises ValueError where they are none.
+    """
+    base = 0xA1 if pair[0] > 0x80 else 0x21
+    row, cell = pair[0] - base, pair[1] - base
+    if not (0 <= row < 94 and 0 <= cell < 94):
+        raise ValueError(pair)
+    lead = row // 2 + (0x81 if row < 62 else 0xC1)
+    trail = cell + 0x9F if row % 2 else cell + 0x40 + (cell >= 63)
+    return bytes((lead, trail))
+
+
+codecs.register_error(_NEC_ROWS, _nec_row)

@@ -19,6 +19,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _COMMENT_TOKEN = re.compile(r"[^()\\]++|\\.|[()]|\\", re.DOTALL)
+_QUOTED = re.compile(r"\"((?:[^\"\\]++|\\.)*+)(\"|\Z)", re.DOTALL)
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 _LOOSE_SPACE = re.compile(r"(?<![ \t])[ \t]*+([@.])[ \t]*+")
 _BARE = re.compile(r"(?<![^\s<>\"',;()\[\]])[^\s<>\"',;()\[\]@]++@[^\s<>\"',;()@]++")
@@ -99,12 +100,12 @@ def _read(entry: _Entry) -> Address | None:
 
 def _name(phrase: str) -> str:
     """A display name without its quotes; encoded words inside quotes are decoded too, as every client does."""
-    pieces = [
-        _QUOTED_PAIR.sub(r"\1", piece[1:-1]) if piece[0] == '"' and len(piece) > 1 else piece
-        for piece in re.split(r"(\"(?:[^\"\\]++|\\.)*+\")", phrase)
-        if piece
-    ]
-    return encoded_words.decode("".join(pieces)).strip()
+    return encoded_words.decode(_QUOTED.sub(_unquoted, phrase)).strip()
+
+
+def _unquoted(found: re.Match[str]) -> str:
+    """A quote that is never closed, as inside an encoded word, stays; it is matched to spare the rest a second search."""
+    return _QUOTED_PAIR.sub(r"\1", found[1]) if found[2] else found[0]
 
 
 def _addr_spec(text: str) -> str:

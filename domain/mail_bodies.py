@@ -2,7 +2,8 @@
 
 A text or HTML leaf that carries neither a file name nor ``Content-Disposition: attachment`` is body; several bodies of
 one kind, outside multipart/alternative, are shown one below the other. Every other leaf is an attachment, inline images
-and forwarded mails with the rest, and so are files uuencoded into a text.
+and forwarded mails with the rest, and so are files uuencoded into a text. A named text that clients display, because it
+is inline or because there is no body, is both: shown, and a file under its name.
 """
 
 import re
@@ -13,6 +14,7 @@ from domain import charsets, flowed, uuencode
 from domain.mail_tree import Part
 
 _BYTES = "application/octet-stream"
+_READABLE = {"text/plain", "text/html"}
 _META_CHARSET = re.compile(rb"<meta[^>]{0,256}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
 _SIGNATURES = {"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
@@ -40,12 +42,14 @@ class Bodies:
 def sort_leaves(root: Part) -> Bodies:
     """Walk the tree in order and sort what it holds."""
     bodies = Bodies()
-    for leaf in _leaves(root):
+    leaves = list(_leaves(root))
+    displayed = _displayed_files(leaves)
+    for leaf in leaves:
         if _is_body(leaf):
             _add_body(leaf, bodies)
             continue
-        if _is_displayed(leaf) and not bodies.texts and not bodies.htmls:
-            bodies.texts.append(_text(leaf, leaf.content))
+        if leaf in displayed:
+            _display(leaf, bodies)
         bodies.files.append(_file(leaf))
     return bodies
 
@@ -64,14 +68,24 @@ def _is_bare_signature(leaf: Part) -> bool:
 
 
 def _is_body(leaf: Part) -> bool:
-    if leaf.content_type not in {"text/plain", "text/html"} and not leaf.content_type.startswith("multipart/"):
+    if leaf.content_type not in _READABLE and not leaf.content_type.startswith("multipart/"):
         return False
     return not leaf.filename and leaf.disposition.value != "attachment"
 
 
-def _is_displayed(leaf: Part) -> bool:
-    """RFC 2183, section 2.1: an inline text is meant to be read with the mail, though it is a file with a name too."""
-    return leaf.content_type == "text/plain" and leaf.disposition.value == "inline"
+def _displayed_files(leaves: list[Part]) -> list[Part]:
+    """The named texts that are read with the mail, the first of each kind.
+
+    RFC 2183, section 2.1: an inline one in front of the bodies. Where there is no body, one without a disposition too: it
+    is what Thunderbird shows, be it the whole mail or a part of it.
+    """
+    first_body = next((number for number, leaf in enumerate(leaves) if _is_body(leaf)), None)
+    if first_body is None:
+        texts = [leaf for leaf in leaves if leaf.content_type in _READABLE and leaf.disposition.value in {"inline", ""}]
+    else:
+        before = leaves[:first_body]
+        texts = [leaf for leaf in before if leaf.content_type == "text/plain" and leaf.disposition.value == "inline"]
+    return list({leaf.content_type: leaf for leaf in reversed(texts)}.values())
 
 
 def _add_body(leaf: Part, bodies: Bodies) -> None:
@@ -82,6 +96,13 @@ def _add_body(leaf: Part, bodies: Bodies) -> None:
     data, encoded = uuencode.cut_out(data)
     bodies.files += [File(_file_name(charsets.decode(one.name)), _BYTES, one.content, None) for one in encoded]
     bodies.texts.append(_text(leaf, data))
+
+
+def _display(leaf: Part, bodies: Bodies) -> None:
+    if leaf.content_type == "text/html":
+        bodies.htmls.append(_html(leaf, leaf.content))
+    else:
+        bodies.texts.append(_text(leaf, leaf.content))
 
 
 def _html(leaf: Part, data: bytes) -> str:

@@ -1,8 +1,9 @@
 """Structured fields with parameters (Content-Type, Content-Disposition), read without ever failing.
 
 Accepted besides RFC 2045, section 5.1: missing semicolons and quotes, unquoted spaces, comments, a quote that is never
-closed. RFC 2231 continuations and charsets are joined; RFC 2047 words inside a parameter, forbidden but sent by most
-mailers, are decoded. One pass: each match begins behind a separator and ends before the next.
+closed, parameters with no value in front of them. RFC 2231 continuations and charsets are joined; RFC 2047 words inside
+a parameter, forbidden but sent by most mailers, are decoded. One pass: each match begins behind a separator and ends
+before the next.
 """
 
 import re
@@ -16,7 +17,10 @@ _PARAMETER = re.compile(r"(?<![^;\s\"])([^=;\s\"]++)\s*+=\s*+(?:\"((?:[^\"\\]++|
 _QUOTED_PAIR = re.compile(r"\\([\"\\])")
 _SECTION = re.compile(r"(.+?)(?:\*(\d{1,5}))?(\*)?")
 _TOKEN = re.compile(r"[^\s;()<>@,:\\\"\[\]?=]+")
-_COMMENT = re.compile(r"\s*\([^()]*+\)\s*")
+_COMMENT = re.compile(r"\([^()]*+\)")
+_COMMENT_BEHIND = re.compile(r"\s\(")
+_FIRST_PARAMETER = re.compile(r"(?<![^\s\"])[^=;\s\"/(]++\s*+=")
+_FILE_NAMES = {"name", "filename"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,18 @@ def structured(raw: str) -> Structured:
         return _ABSENT
     if "\n" in raw or "\r" in raw:
         raw = _FOLD.sub("", raw)
-    head, semicolon, rest = raw.partition(";")
-    if "(" in head:
-        head = _COMMENT.sub("", head)
+    head, rest = _parted(raw)
     value = head.strip().strip('"').lower()
-    if not semicolon and "=" in head:  # `text/plain charset=utf-8`: the semicolon was forgotten
-        value, _, rest = value.partition(" ")
-    return Structured(charsets.decode_raw(value), _parameters(";" + rest) if "=" in rest else {})
+    return Structured(charsets.decode_raw(value), _parameters(rest) if "=" in rest else {})
+
+
+def _parted(raw: str) -> tuple[str, str]:
+    """The value in front, without comments, and the parameters, whether or not there is a semicolon between the two."""
+    head, _, rest = raw.partition(";")
+    # `text/plain charset=utf-8`: the semicolon was forgotten; `filename="x.pdf"`: the value itself.
+    if "=" in head and (first := _FIRST_PARAMETER.search(raw, 0, len(head))):
+        head, rest = raw[: first.start()], raw[first.start() :]
+    return _COMMENT.sub(" ", head) if "(" in head else head, rest
 
 
 def _parameters(text: str) -> dict[str, str]:
@@ -50,7 +59,7 @@ def _parameters(text: str) -> dict[str, str]:
     sections: dict[str, dict[int, tuple[str, bool]]] = {}
     for found in _PARAMETER.finditer(text):
         name, quoted, bare = found.groups()
-        value = _QUOTED_PAIR.sub(r"\1", quoted) if quoted is not None else bare.strip()
+        value = _QUOTED_PAIR.sub(r"\1", quoted) if quoted is not None else _bare_value(name, bare)
         section = _SECTION.fullmatch(name.lower()) if "*" in name else None
         if section is None:
             plain.setdefault(name.lower(), value)
@@ -60,6 +69,16 @@ def _parameters(text: str) -> dict[str, str]:
     out = {name: _shown(value) for name, value in plain.items()}
     # RFC 6266, section 4.3 and RFC 2231: where both forms are given, the extended one is meant.
     return out | {name: _joined(pieces) for name, pieces in sections.items()}
+
+
+def _bare_value(name: str, bare: str) -> str:
+    """A value without quotes ends where a comment begins (RFC 2045, section 5.1: no token holds a parenthesis).
+
+    Not a file's name: many mailers send `report (1).pdf` without quotes, and hardly any a comment on it.
+    """
+    if "(" in bare and name.partition("*")[0].lower() not in _FILE_NAMES and (comment := _COMMENT_BEHIND.search(bare)):
+        bare = bare[: comment.start()]
+    return bare.strip()
 
 
 def _shown(value: str) -> str:

@@ -15,7 +15,9 @@ _PADDING_AND_LINE_ENDS = b"=\r\n"
 _PADDING = re.compile(rb"=+")
 _SOFT_BREAK_WITH_SPACE = re.compile(rb"=[ \t]+(?=\r|\n|\Z)")
 _SOFT_BREAK_BY_CR = re.compile(rb"=\r(?!\n)")
-_TEXT_AFTER_PADDING = re.compile(rb"=[ \t]*\r?\n(?=[^\n]*[^\sA-Za-z0-9+/=])")
+_TEXT_AFTER_PADDING = re.compile(
+    rb"=[ \t]*+(?:\r?\n[ \t]*+)++(?:(?=[^\s=]++[ \t]++[^\s=])|(?=[^\n]*[^\sA-Za-z0-9+/=]))"
+)
 _USUAL = {"", "7bit", "8bit", "base64", "quoted-printable"}
 _TOKEN = re.compile(r"[a-z0-9-]+")
 _COMMENT = re.compile(r"\([^()]*\)")
@@ -43,7 +45,10 @@ def decode(data: bytes, encoding: str) -> bytes:
 
 
 def base64(data: bytes) -> bytes:
-    """Base64, with junk, seams and missing padding survived, and the plain-text footer that mailing lists add below."""
+    """Base64, with junk, seams and missing padding survived, without the plain-text footer that mailing lists add below.
+
+    A footer is what follows padding and any empty lines, where its first line has words or a character that is not base64.
+    """
     padding = data.find(b"=")
     if padding < 0 or not data[padding:].strip(_PADDING_AND_LINE_ENDS):
         # Where nothing follows the padding, binascii itself passes over all that is no letter: one pass instead of three.

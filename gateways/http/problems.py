@@ -30,9 +30,7 @@ class Kind:
 KINDS: Final[Mapping[str, Kind]] = {
     "bad_request": Kind(400, "Bad request", "The request could not be understood."),
     "sns_message": Kind(400, "No message of Amazon SNS", "The body is not the JSON that Amazon SNS posts."),
-    "sns_time": Kind(
-        400, "Too old, or too new", "A message of Amazon SNS is taken within an hour, by the clock of this machine."
-    ),
+    "sns_time": Kind(400, "Too old", "A message of Amazon SNS is taken within an hour, by the clock of this machine."),
     "credentials_missing": Kind(
         401, "Credentials are missing", "Send `Authorization: Bearer` with an API key or a mailbox's session token."
     ),
@@ -63,9 +61,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "sns_certificate_url": Kind(
         403, "Foreign certificate", "`SigningCertURL` does not point to Amazon SNS in the topic's region."
     ),
-    "sns_certificate": Kind(
-        403, "Certificate not valid", "The certificate is not one of Amazon SNS, or not valid now."
-    ),
+    "sns_certificate": Kind(403, "Certificate not valid", "The certificate is not one of Amazon SNS."),
     "sns_subscribe_url": Kind(
         403, "Foreign confirmation", "`SubscribeURL` does not confirm this topic's subscription."
     ),
@@ -91,7 +87,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "internal_error": Kind(500, "Internal error", "A fault of ours. The request's id helps us find it."),
     "unavailable": Kind(503, "Not available now", "Nothing was changed. Try again after `Retry-After` seconds."),
     "sns_unreachable": Kind(
-        503, "Amazon SNS can't be reached", "A certificate or a confirmation can't be fetched now. SNS tries again."
+        503,
+        "Amazon SNS can't be reached",
+        "A certificate or a confirmation can't be fetched or used now. SNS tries again.",
     ),
     "outcome_unknown": Kind(
         503,

@@ -33,11 +33,15 @@ CONNECT_SECONDS: Final = 4.0
 
 
 class NotPromised(Exception):
-    """Nothing was appended and nothing will be: try again later."""
+    """Nothing comes of it and nothing will: try again later. Only after `TooLate` is there a record."""
 
 
 class TooLarge(NotPromised):
     """Nothing was appended, and no second try will be: the record is larger than the log takes."""
+
+
+class TooLate(NotPromised):
+    """It was appended, but later than it may take effect: it will be decided as lapsed."""
 
 
 class OutcomeUnknown(Exception):
@@ -159,11 +163,11 @@ class CommandLog:
 
 
 def _in_time(headers: Headers, stamped_ms: int | None) -> None:
-    """Raises NotPromised where the broker's clock says that the record came too late: it will be decided as lapsed."""
+    """Raises TooLate where the broker's clock says that the record came too late: it will be decided as lapsed."""
     not_after = next((value for name, value in headers if name == "notafter"), None)
     if not_after is None:
         return
     if stamped_ms is None or stamped_ms < 0:
         raise OutcomeUnknown("the broker does not say when it was appended")
     if stamped_ms > milliseconds(datetime.fromisoformat(not_after.decode())):
-        raise NotPromised("the log took it too late")
+        raise TooLate("the log took it too late")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from domain.mailbox_events import Digest, Sealed
-from gateways.log.command_log import CommandLog, NotPromised, OutcomeUnknown
+from gateways.log.command_log import CommandLog, NotPromised, OutcomeUnknown, TooLate
 from gateways.log.kafka import GATEWAY_LIMIT_SECONDS
 from gateways.mail_in.door import Envelope, Inbox, Spooled, Unavailable
 from gateways.stores import sealing
@@ -128,7 +128,13 @@ class LogDoor:
         not_after = now + timedelta(seconds=GATEWAY_LIMIT_SECONDS)
         headers = headers_of(record, at=now, not_after=not_after, trace={"traceparent": new_traceparent()})
         value = b"" if raw is None else sealing.seal_bytes(inbox.data_key, raw, at)
-        await self._log.append(MAIL_RAW.name, inbox.owner, value, headers)
+        try:
+            await self._log.append(MAIL_RAW.name, inbox.owner, value, headers)
+        except NotPromised as error:
+            # No record will ever name the blob, and each further try of the deliverer would leave another.
+            if blob is not None and not isinstance(error, TooLate):
+                await self._blobs.destroy(blob)
+            raise
 
     def _sealed(self, envelope: Envelope, inbox: Inbox, message: str) -> Sealed:
         said = {

@@ -14,7 +14,7 @@ import aiosmtpd.smtp
 from gateways.mail_in import door
 from gateways.mail_in.smtp_data import IncomingMail, is_room_for
 from gateways.mail_in.smtp_keeping import NO_SPACE, TOO_LARGE, answer, refusal, temporary
-from gateways.mail_in.smtp_paths import Path, Refused, check_address, parse_path
+from gateways.mail_in.smtp_paths import Path, Refused, check_recipient, check_sender, parse_path
 from gateways.mail_in.smtp_session import Conversation
 from gateways.mail_in.smtp_wire import Gone, Phase
 
@@ -84,7 +84,7 @@ class Receiver(Conversation):
                 path = parse_path("FROM", arg)
                 utf8 = self._check_parameters(path)
                 if path.address:
-                    check_address(path.address, status="5.1.7", utf8=utf8)
+                    check_sender(path.address, utf8=utf8)
             except Refused as refused:
                 self.refuse(refused.reply)
                 return
@@ -105,7 +105,7 @@ class Receiver(Conversation):
                 raise Refused("555 5.5.4 Unknown parameter")
             # RFC 5321 4.5.1: the one address that every server knows without its domain.
             address = f"postmaster@{self.hostname}" if path.address.lower() == "postmaster" else path.address
-            check_address(address, status="5.1.3", utf8=self.envelope.smtp_utf8)
+            check_recipient(address, utf8=self.envelope.smtp_utf8)
         except Refused as refused:
             self.refuse(refused.reply)
             return

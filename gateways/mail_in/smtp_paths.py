@@ -56,16 +56,31 @@ def parse_path(keyword: str, argument: str) -> Path:
     return Path(match["path"], parameters)
 
 
-def check_address(address: str, *, status: str, utf8: bool) -> None:
-    """Lets a mailbox of RFC 5321 pass, and with `utf8` one of RFC 6531; `status` is 5.1.3 for recipients, 5.1.7 for senders.
+def check_sender(address: str, *, utf8: bool) -> None:
+    """Lets a mailbox of RFC 5321 pass, and with `utf8` one of RFC 6531, whatever the length of its local part.
+
+    RFC 5321 4.5.3.1 asks receivers to impose no limits where they can: bounce addresses (VERP, SRS, Exchange's IMCEAEX) hold
+    another address and more, and go beyond 64 octets. The command line bounds them.
 
     Raises Refused (553) for everything else, with a text that does not repeat the address.
     """
+    _check(address, status="5.1.7", utf8=utf8)
+
+
+def check_recipient(address: str, *, utf8: bool) -> None:
+    """As `check_sender`, with at most 64 octets before the @ (RFC 5321 4.5.3.1.1): no mailbox of ours has more."""
+    local = _check(address, status="5.1.3", utf8=utf8)
+    if len(local.encode()) > _LOCAL_OCTETS:
+        raise Refused("553 5.1.3 Address too long")
+
+
+def _check(address: str, *, status: str, utf8: bool) -> str:
+    """The local part."""
     match = _MAILBOX.fullmatch(address)
     if match is None:
         raise Refused(f"553 {status} Malformed address")
     local, domain = match["local"], match["domain"]
-    if len(local.encode()) > _LOCAL_OCTETS or len(domain.encode()) > _DOMAIN_OCTETS:
+    if len(domain.encode()) > _DOMAIN_OCTETS:
         raise Refused(f"553 {status} Address too long")
     if not address.isascii():
         _check_unicode(local, domain, status=status, utf8=utf8)
@@ -73,6 +88,7 @@ def check_address(address: str, *, status: str, utf8: bool) -> None:
         _check_literal(domain[1:-1], status=status)
     elif any(len(label.encode()) > _LABEL_OCTETS for label in domain.split(".")):
         raise Refused(f"553 {status} Malformed domain")
+    return local
 
 
 def _check_unicode(local: str, domain: str, *, status: str, utf8: bool) -> None:

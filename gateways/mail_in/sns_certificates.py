@@ -9,9 +9,12 @@ would lead to such an authority, so a chain can't be built from it without trust
 - it was issued to SNS in that region, is no authority, and is not signed by its own key;
 - further certificates in the file, if there are any, are each the issuer of the one before.
 
+Another certificate than SNS would sign with is refused for good. A file that is no certificate, and dates that exclude this
+moment, may be the fault of whatever stands between SNS and us, or of our clock: those are a matter of trying again.
+
 A certificate is fetched at most once a day. Failures are kept for a minute. Certificates never seen before, which a forger
 can name at will on the right host, are fetched at most twenty times a minute; one that has been good is exempt from that,
-and stays in use while it is valid when a later fetch fails.
+and stays in use while it is valid when a later fetch fails or brings anything else.
 """
 
 from collections import deque
@@ -48,12 +51,15 @@ class CertificateRefused(Exception):
 
 
 class CertificateUnreachable(Exception):
-    """The certificate can't be had now; try again later."""
+    """The certificate can't be had or used now; try again later."""
+
+
+_Outcome = Certificate | CertificateRefused | CertificateUnreachable
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    outcome: Certificate | CertificateRefused | CertificateUnreachable
+    outcome: _Outcome
     until: datetime
 
 
@@ -94,20 +100,21 @@ class Certificates:
         was_good = known is not None and isinstance(known.outcome, Certificate)
         if not was_good:
             self._count_unknown()
-        outcome: Certificate | CertificateRefused | CertificateUnreachable
-        try:
-            outcome = signing_certificate(await self._http.fetch(url), topic)
-            until = self._now() + KEPT_FOR
-        except Unreachable as error:
-            outcome = CertificateUnreachable(f"The certificate of SNS can't be fetched: {error}.")
-            until = self._now() + FAILURES_KEPT_FOR
-            if known is not None and was_good:
-                outcome = known.outcome
-        except CertificateRefused as error:
-            outcome, until = error, self._now() + FAILURES_KEPT_FOR
+        outcome = await self._fetched(url, topic)
+        until = self._now() + (KEPT_FOR if isinstance(outcome, Certificate) else FAILURES_KEPT_FOR)
+        if known is not None and was_good and not isinstance(outcome, Certificate):
+            outcome = known.outcome
         self._forget_old_failures()
         self._kept[url] = _Kept(outcome, until)
         return self._kept[url]
+
+    async def _fetched(self, url: str, topic: Topic) -> _Outcome:
+        try:
+            return signing_certificate(await self._http.fetch(url), topic)
+        except Unreachable as error:
+            return CertificateUnreachable(f"The certificate of SNS can't be fetched: {error}.")
+        except (CertificateRefused, CertificateUnreachable) as error:
+            return error
 
     def _count_unknown(self) -> None:
         now, times = self._now(), self._unknown_fetched_at
@@ -125,13 +132,16 @@ class Certificates:
 def signing_certificate(pem: bytes, topic: Topic) -> Certificate:
     """The certificate in a file fetched from SNS, once everything but its dates has been checked.
 
-    Raises CertificateRefused.
+    Raises CertificateRefused, and CertificateUnreachable where the file is none.
     """
     try:
         chain = load_pem_x509_certificates(pem)
+    except ValueError:
+        raise CertificateUnreachable("The file named as certificate can't be read as one.") from None
+    try:
         _check(chain, topic)
     except (ValueError, UnsupportedAlgorithm):
-        raise CertificateRefused("The file named as certificate can't be read as one.") from None
+        raise CertificateRefused("The certificate is not one that SNS would sign with.") from None
     return chain[0]
 
 
@@ -148,7 +158,7 @@ def _check(chain: list[Certificate], topic: Topic) -> None:
 
 def _key_now(certificate: Certificate, now: datetime) -> RSAPublicKey:
     if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-        raise CertificateRefused("The certificate is not valid now.")
+        raise CertificateUnreachable("The certificate is not valid now, by the clock of this machine.")
     return _rsa_key(certificate)
 
 

@@ -45,6 +45,17 @@ def test_a_header_value_is_decoded_as_clients_do(value: str, text: str) -> None:
         ("a/b; n*1=b; n*0=a; n*2*=%63", "a/b", {"n": "abc"}),
         ("a/b; n*0*='x; n*999999=1", "a/b", {"n": "'x", "n*999999": "1"}),
         ("a/b; ;; =x; y", "a/b", {}),
+        ("multipart/mixed; boundary=abc (c)", "multipart/mixed", {"boundary": "abc"}),
+        ('multipart/mixed; boundary="abc (c)"', "multipart/mixed", {"boundary": "abc (c)"}),
+        ("multipart/mixed; boundary=abc(c)", "multipart/mixed", {"boundary": "abc(c)"}),
+        ("text/plain; charset=koi8-r (Russian; old); x=1", "text/plain", {"charset": "koi8-r", "x": "1"}),
+        ("a/b; name=report (1).pdf; name*=report%20(2).pdf", "a/b", {"name": "report (2).pdf"}),
+        ("a/b; filename=report (1).pdf", "a/b", {"filename": "report (1).pdf"}),
+        ('filename="x.pdf"', "", {"filename": "x.pdf"}),
+        ('filename = "x;y.pdf"; size=3', "", {"filename": "x;y.pdf", "size": "3"}),
+        ('attachment filename="x;y.pdf"; size=3', "attachment", {"filename": "x;y.pdf", "size": "3"}),
+        ("attachment (a) (b=c) filename=x", "attachment", {"filename": "x"}),
+        ("text/html =x; charset=utf-8", "text/html =x", {"charset": "utf-8"}),
         ("", "", {}),
     ],
 )
@@ -70,6 +81,7 @@ def test_what_is_no_media_type_is_plain_text(value: str, kind: str) -> None:
         ('"C, D" <cd@example.com>', [("cd@example.com", "C, D")]),
         ("=?utf-8?Q?Doe,_J?= <j@d>", [("j@d", "Doe, J")]),
         ('"=?utf-8?Q?J=C3=B6rg?=" <j@d>', [("j@d", "Jörg")]),
+        ('=?utf-8?Q?six"_wide?= <j@d>', [("j@d", 'six" wide')]),
         ("dan@d (Dan (the man))", [("dan@d", "Dan (the man)")]),
         ("Team: a@b, c@d;, e@f", [("a@b", ""), ("c@d", ""), ("e@f", "")]),
         ("undisclosed-recipients:;", []),
@@ -86,7 +98,7 @@ def test_what_is_no_media_type_is_plain_text(value: str, kind: str) -> None:
         ("no address here", []),
         ("(" * 5000 + ")" * 5000 + "a@b", [("a@b", "(" * 4999 + ")" * 4999)]),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 def test_addresses_are_found_in_lists_of_every_form(raw: str, expected: list[tuple[str, str]]) -> None:
     assert addresses(raw) == [Address(*pair) for pair in expected]
@@ -127,6 +139,23 @@ def test_every_listed_charset_decodes_any_bytes(codec: str) -> None:
         text = charsets.decode(data, label)
         assert "\0" not in text
         assert text.encode("utf-8").decode("utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("label", "data", "text"),
+    [
+        ("iso-2022-jp", b"\x1b$B-!F|K\\|b\x1b(B.", "①日本髙."),
+        ("iso-2022-jp", b"\x1b$B!A-j\x1b(B", "\u301c㈱"),
+        ("iso-2022-jp", b"\x1b$B-!\nF|K\\\x1b(B", "①\n日本"),
+        ("iso-2022-jp", b"\x1b$B\x21\x7f)!\x1b(B", "\ufffd\ufffd"),
+        ("iso-2022-jp", b"\x1b$B-", "\ufffd"),
+        ("euc-jp", b"\xad\xa1\xc6\xfc\xcb\xdc\xfc\xe2.", "①日本髙."),
+        ("euc-jp", b"\xad!\xad", "\ufffd!\ufffd"),
+        (None, b"\x1b$B-!\x1b(B", "①"),
+    ],
+)
+def test_japanese_text_has_the_rows_of_nec_that_browsers_know(label: str | None, data: bytes, text: str) -> None:
+    assert charsets.decode(data, label) == text
 
 
 def test_a_damaged_utf_8_text_stays_utf_8_and_a_mislabelled_one_does_not() -> None:

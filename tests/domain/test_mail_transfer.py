@@ -18,6 +18,10 @@ from domain import flowed, transfer_encodings, uuencode
         (b"aGV\0sbG8=", b"hello"),
         (b"====", b""),
         (b"aGk=\r\n--\r\nsent from a list\r\n", b"hi"),
+        (b"aGk=\r\n\r\n \t\r\n_____\r\nA list\r\n", b"hi"),
+        (b"aGk=\n\n\nsent from a list\n", b"hi"),
+        (b"aGk=\r\n\r\nYQ==\r\n", b"hia"),
+        (b"aGk= \r\n\r\nYWFh\r\nYQ= =\r\n", b"hiaaaa"),
     ],
 )
 def test_base64_is_decoded_whatever_is_wrong_with_it(data: bytes, expected: bytes) -> None:

@@ -3,11 +3,14 @@
 import asyncio
 import json
 import os
+import random
 import signal
+import string
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
@@ -15,6 +18,14 @@ import pytest
 from domain import mail
 from gateways.parser.pool import ParserPool
 from gateways.parser.process import ParserUnavailableError
+from gateways.stores import sealing
+from gateways.stores.blobs import LocalBlobs
+from handlers.decider import LARGEST_EVENT
+from handlers.mailboxes import KeepsKeys, PreparesMail, Seals
+from schemas.vocabulary import encode
+from tests.support.mailbox_words import created, received
+from tests.support.mailbox_words import mail as received_mail
+from tests.support.spec import given
 
 SMALL = b"From: Ada <ada@example.org>\r\nSubject: mail %d\r\nMessage-ID: <%d@example.org>\r\n\r\nHello\r\n"
 SLOW = b"Message-ID: <slow@example.org>\r\n\r\n" + b"--\n" * 3_000_000
@@ -45,6 +56,31 @@ async def test_a_mail_is_answered_with_what_the_api_shows() -> None:
         {"index": 0, "filename": "x.png", "content_type": "image/png", "size": 3, "content_id": None,
          "sha256": expected.attachments[0].sha256}
     ]  # fmt: skip
+
+
+ODD = "".join(random.Random(1).choices(string.ascii_letters + string.digits + "+/", k=40_000))
+HEAVY = "\x01" * 60_000 + ODD + "\x01" * 60_000
+"""A text that JSON makes six times as long, and whose middle makes it look as if compressing it were in vain."""
+
+
+@pytest.mark.parametrize("field", ["Subject: %s", "From: %s <a@b>", "From: <%s@b>"])
+async def test_a_mail_is_received_however_long_its_subject_and_sender_are(field: str, tmp_path: Path) -> None:
+    raw = (field % HEAVY).encode() + b"\r\n\r\nHi"
+    key, blobs = sealing.new_data_key(), LocalBlobs(tmp_path)
+    async with ParserPool() as pool:
+        parsed = await pool.parse(raw, full=True)
+        prepares = PreparesMail(cast("KeepsKeys", None), cast("Seals", sealing), blobs, pool)
+        command = received_mail(**{"content": None} | await prepares.sealed("mbx_1", "msg_1", parsed, key))
+    event = received(command)
+    given(created()).when(command).then(event)
+    assert len(encode(event)) < LARGEST_EVENT
+    summary = json.loads(sealing.unseal(key, command.summary, sealing.place("message", "msg_1", "summary")))
+    at = sealing.place("message", "msg_1", "content")
+    blob = command.content_blob
+    content = json.loads(await blobs.read(blob, key, at) if blob else sealing.unseal(key, command.content, at))
+    for name in ("subject", "from_name", "from_address"):
+        assert summary[name] == (content[name] and content[name][:1000])
+    assert any(HEAVY in (content[name] or "") for name in ("subject", "from_name", "from_address"))
 
 
 async def test_a_thousand_mails_at_once_each_get_their_own_answer() -> None:

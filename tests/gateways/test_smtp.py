@@ -94,6 +94,8 @@ async def test_ehlo_offers_what_the_server_can_do(server):
         (["MAIL FROM:<> SIZE=-1"], "501 5.5.4"), (["MAIL FROM:<> BODY=BINARYMIME"], "501 5.5.4"),
         (["MAIL FROM:<> RET=HDRS"], "555 5.5.4"), (["MAIL FROM:<>", "RCPT TO:<known@in.example> NOTIFY=NEVER"], "555 5.5.4"),
         (["MAIL FROM:<>", "RCPT TO:<>"], "553 5.1.3"), (["MAIL FROM:<>", "RCPT TO:<PostMaster>"], "250 2.1.5"),
+        (["MAIL FROM:<SRS0=" + "a" * 1_900 + "@example.org>"], "250 2.1.0"),
+        (["MAIL FROM:<>", "RCPT TO:<" + "a" * 65 + "@in.example>"], "553 5.1.3"),
         (["MAIL FROM:<ä@example.org>"], "553 5.6.7"), (["HELO x", "MAIL FROM:<> SIZE=1"], "555 5.5.4"),
         (["MAIL FROM:<>", "RCPT TO:<known\x01@in.example>"], "500 5.5.2"), (["MAIL FROM:<a\rb@example.org>"], "500 5.5.2"),
     ],

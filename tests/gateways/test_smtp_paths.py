@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateways.mail_in.smtp_paths import Refused, check_address, parse_path
+from gateways.mail_in.smtp_paths import Refused, check_recipient, check_sender, parse_path
 
 LONG_DOMAIN = ".".join(["d" * 63] * 3 + ["d" * 59])  # 251 octets
 
@@ -10,7 +10,7 @@ LONG_DOMAIN = ".".join(["d" * 63] * 3 + ["d" * 59])  # 251 octets
 def verdict(address: str, *, utf8: bool = False) -> str:
     try:
         path = parse_path("TO", f"TO:<{address}>")
-        check_address(path.address, status="5.1.3", utf8=utf8)
+        check_recipient(path.address, utf8=utf8)
     except Refused as refused:
         return refused.reply[:3]
     return "250"
@@ -44,9 +44,29 @@ def test_anything_else_is_refused(address):
     assert verdict(address) in {"501", "553"}
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "bounces+1234567-" + "a" * 60 + "=example.net@em.example.org",
+        "SRS0=HHH=TT=example.net=" + "a" * 300 + "@example.org",
+        "IMCEAEX-_O=" + "a" * 1500 + "@example.org",
+    ],
+)
+def test_a_senders_local_part_may_be_as_long_as_the_command_line(address: str) -> None:
+    check_sender(address, utf8=False)
+    with pytest.raises(Refused, match=r"553 5\.1\.3"):
+        check_recipient(address, utf8=False)
+
+
+@pytest.mark.parametrize("address", ["ada", "a..b@example.org", f"a@{LONG_DOMAIN}.abcd", "a@" + "d" * 64 + ".example"])
+def test_a_sender_is_an_address_all_the_same(address: str) -> None:
+    with pytest.raises(Refused, match=r"553 5\.1\.7"):
+        check_sender(address, utf8=False)
+
+
 def test_a_refusal_does_not_repeat_the_address():
     with pytest.raises(Refused) as refused:
-        check_address("can..ary@example.org", status="5.1.3", utf8=False)
+        check_recipient("can..ary@example.org", utf8=False)
     assert refused.value.reply == "553 5.1.3 Malformed address"
 
 

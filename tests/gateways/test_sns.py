@@ -247,33 +247,54 @@ async def test_without_allowed_topics_every_post_is_refused_with_the_setting_to_
 
 
 @pytest.mark.parametrize(
-    ("age", "good"),
+    ("age", "answer"),
     [
-        (timedelta(hours=1), True),
-        (timedelta(hours=1, milliseconds=1), False),
-        (timedelta(hours=2), False),
-        (timedelta(days=4000), False),
-        (timedelta(0), True),
-        (-timedelta(minutes=5), True),
-        (-timedelta(minutes=5, milliseconds=1), False),
-        (-timedelta(days=1), False),
+        (timedelta(hours=1), None),
+        (timedelta(hours=1, milliseconds=1), (400, "sns_time", None)),
+        (timedelta(hours=2), (400, "sns_time", None)),
+        (timedelta(days=4000), (400, "sns_time", None)),
+        (timedelta(0), None),
+        (-timedelta(minutes=5), None),
+        (-timedelta(minutes=5, milliseconds=1), (503, "unavailable", 20)),
+        (-timedelta(days=1), (503, "unavailable", 20)),
     ],
 )
-async def test_a_message_is_of_this_hour_to_the_millisecond(age: timedelta, good: bool) -> None:
+async def test_a_message_is_of_this_hour_to_the_millisecond(
+    age: timedelta, answer: tuple[int, str, int | None] | None
+) -> None:
+    http = CountingHttp()
     message = notification(Timestamp=(NOW - age).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z")
-    if good:
-        await verifier().verify(body(message))
-    else:
-        with pytest.raises(Refused, match="older than an hour") as refused:
-            await verifier().verify(body(message))
-        assert refused.value.status == 400
+    if answer is None:
+        await verifier(http).verify(body(message))
+        return
+    with pytest.raises(Refused) as refused:
+        await verifier(http).verify(body(message))
+    assert (refused.value.status, refused.value.code, refused.value.retry_after) == answer
+    assert http.fetched == []
 
 
-async def test_an_unreachable_certificate_is_a_matter_of_trying_again() -> None:
-    http = CountingHttp({CERTIFICATE_URL: Unreachable("status 500")})
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Unreachable("status 500"),
+        b"<html>a proxy's page</html>",
+        pem(certificate(since=NOW + timedelta(seconds=1))),
+        pem(certificate(until=NOW - timedelta(seconds=1))),
+    ],
+    ids=["unreachable", "unreadable", "of tomorrow", "of yesterday"],
+)
+async def test_a_certificate_that_cannot_be_used_now_is_a_matter_of_trying_again(answer: bytes | Unreachable) -> None:
+    http = CountingHttp({CERTIFICATE_URL: answer})
     with pytest.raises(Refused) as refused:
         await verifier(http).verify(body(notification()))
     assert (refused.value.status, refused.value.retry_after) == (503, 20)
+
+
+async def test_a_certificate_that_sns_would_not_sign_with_is_refused_for_good() -> None:
+    http = CountingHttp({CERTIFICATE_URL: pem(certificate("evil.com"))})
+    with pytest.raises(Refused) as refused:
+        await verifier(http).verify(body(notification()))
+    assert (refused.value.status, refused.value.code) == (403, "sns_certificate")
 
 
 async def test_a_subscription_is_confirmed_at_its_own_url() -> None:

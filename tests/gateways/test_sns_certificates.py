@@ -71,6 +71,8 @@ WRONG = {
         certificate(), certificate("Amazon RSA 2048 M01", key=rsa_key("other"), issuer="Root", ca=True)
     ),
     "an endless chain": pem(certificate(), *[root] * 50),
+}
+UNREADABLE = {
     "a page": b"<html>not here</html>",
     "nothing": b"",
     "a damaged certificate": pem(certificate())[:-200] + b"\n-----END CERTIFICATE-----\n",
@@ -84,6 +86,19 @@ async def test_what_sns_would_not_sign_with_is_refused(what: str) -> None:
     with pytest.raises(CertificateRefused):
         await Certificates(http, now=Clock()).key(CERTIFICATE_URL, topic)
     assert http.fetched == [CERTIFICATE_URL]
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+async def test_what_is_no_certificate_is_fetched_again_after_a_minute(what: str) -> None:
+    clock, http = Clock(), CountingHttp({CERTIFICATE_URL: UNREADABLE[what]})
+    certificates = Certificates(http, now=clock)
+    for _ in range(2):
+        with pytest.raises(CertificateUnreachable, match="can't be read"):
+            await certificates.key(CERTIFICATE_URL, topic)
+    http.answers[CERTIFICATE_URL] = pem(certificate())
+    clock.now += timedelta(minutes=1)
+    await certificates.key(CERTIFICATE_URL, topic)
+    assert len(http.fetched) == 2
 
 
 @pytest.mark.parametrize(
@@ -103,7 +118,7 @@ async def test_a_certificate_is_believed_within_its_dates_to_the_second(
     if good:
         await certificates.key(CERTIFICATE_URL, topic)
     else:
-        with pytest.raises(CertificateRefused, match="not valid now"):
+        with pytest.raises(CertificateUnreachable, match="not valid now"):
             await certificates.key(CERTIFICATE_URL, topic)
 
 
@@ -113,7 +128,7 @@ async def test_a_kept_certificate_stops_being_believed_when_it_expires() -> None
     certificates = Certificates(http, now=clock)
     await certificates.key(CERTIFICATE_URL, topic)
     clock.now += timedelta(hours=1, seconds=1)
-    with pytest.raises(CertificateRefused, match="not valid now"):
+    with pytest.raises(CertificateUnreachable, match="not valid now"):
         await certificates.key(CERTIFICATE_URL, topic)
     assert len(http.fetched) == 1
 
@@ -156,11 +171,16 @@ async def test_a_failure_is_remembered_for_a_minute_and_then_tried_again() -> No
     assert len(http.fetched) == 2
 
 
-async def test_a_certificate_that_was_good_outlives_an_outage_of_its_host() -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [Unreachable("no answer"), UNREADABLE["a page"], WRONG["another service's name"]],
+    ids=["unreachable", "unreadable", "refused"],
+)
+async def test_a_certificate_that_was_good_outlives_an_outage_of_its_host(answer: bytes | Unreachable) -> None:
     clock, http = Clock(), CountingHttp()
     certificates = Certificates(http, now=clock)
     await certificates.key(CERTIFICATE_URL, topic)
-    http.answers[CERTIFICATE_URL] = Unreachable("no answer")
+    http.answers[CERTIFICATE_URL] = answer
     clock.now += timedelta(days=2)
     for _ in range(100):
         await certificates.key(CERTIFICATE_URL, topic)
