@@ -19,7 +19,7 @@ ParsedState = Literal["whole", "unparsed"]
 
 class ReadsRawMail(Protocol):
     async def value(self, partition: int, offset: int) -> bytes:
-        """The value of a record of `mail.raw`; raises LookupError where it is no longer kept."""
+        """A record of `mail.raw`; LookupError where it is no longer kept, any other error where it can't be read now."""
         ...
 
 

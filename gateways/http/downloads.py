@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 from urllib.parse import quote
 
@@ -9,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gateways.http import problems
 from gateways.http.conditional import byte_range, not_modified
 
 #: A type and its subtype (RFC 9110 8.3.1); what is none is only bytes.
@@ -18,6 +21,33 @@ BYTES_TYPE: Final = "application/octet-stream"
 DEVICES: Final = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 NAME_CHARACTERS: Final = 150
 CHUNK_BYTES: Final = 65_536
+#: Bytes that the downloads of a process may hold while they are read, and how few of them one may hold uncounted.
+HELD_BYTES: Final = 268_435_456
+UNCOUNTED_BYTES: Final = 65_536
+CROWDED: Final = "So many large downloads are under way that there is no room for this one: try again shortly."
+
+
+class Room:
+    """Memory for bodies while they are read: a slow reader holds the whole of its own for as long as it likes."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """So many bytes are held until the block ends, however it ends. Raises a Problem (503) where there is no room."""
+        counted = size if size > UNCOUNTED_BYTES else 0
+        if counted > self.left:
+            raise problems.unavailable(CROWDED)
+        self.left -= counted
+        try:
+            yield
+        finally:
+            self.left += counted
+
+
+#: The room of this process.
+ROOM: Final = Room(HELD_BYTES)
 
 
 def download(request: Request, body: bytes, *, name: str, media_type: str, etag: str) -> Response:
@@ -41,10 +71,17 @@ def download(request: Request, body: bytes, *, name: str, media_type: str, etag:
 
 
 class Slowly(Response):
-    """Sent in pieces no faster than they are read, so that a slow reader holds one piece and not the whole in a buffer."""
+    """Sent in pieces no faster than they are read, so that a slow reader holds the body once, and not in a buffer again.
+
+    Raises a Problem (503), before anything is sent, where this process holds as much for others as it may.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
+        with ROOM.holding(len(self.body)):
+            await self._send_all(send)
+
+    async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         body = memoryview(self.body)
         for start in range(0, len(body), CHUNK_BYTES):

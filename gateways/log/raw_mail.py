@@ -1,15 +1,21 @@
 """Reading single records of `mail.raw` back by offset: raw mail is stored nowhere else (DESIGN 3.3)."""
 
 import asyncio
+import logging
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeError
 
 from gateways.log.kafka import client_settings
 from schemas.topics import MAIL_RAW
 
+log = logging.getLogger(__name__)
+
+#: Seconds within which everybody who asks is answered, those included who wait for their turn.
 SECONDS: Final = 5.0
+#: Seconds a consumer may take to end.
+STOP_SECONDS: Final = 2.0
 
 
 class RawMailUnavailable(Exception):
@@ -24,44 +30,80 @@ class RawMailLog:
         self._topic = prefix + MAIL_RAW.name
         self._consumer: AIOKafkaConsumer | None = None
         self._one = asyncio.Lock()
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            await consumer.stop()
+        async with self._one:
+            if self._consumer is not None:
+                self._throw_away(self._consumer)
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
     async def value(self, partition: int, offset: int) -> bytes:
         """The value of one record; raises LookupError where it is no longer kept, RawMailUnavailable where nobody answers."""
-        async with self._one:
-            tp = TopicPartition(self._topic, partition)
-            try:
-                async with asyncio.timeout(SECONDS):
-                    consumer = await self._open()
-                    if tp not in consumer.assignment():
-                        consumer.assign([tp])
-                    consumer.seek(tp, offset)
-                    record = await consumer.getone(tp)
-            except OffsetOutOfRangeError as error:
-                raise LookupError(f"{self._topic}/{partition}/{offset} is no longer kept") from error
-            except (KafkaError, TimeoutError, OSError) as error:
-                await self.close()
-                raise RawMailUnavailable(repr(error)) from error
-            finally:
-                # An assigned consumer goes on fetching: it is let go of until the next look.
-                if self._consumer is not None:
-                    self._consumer.unsubscribe()
-            if record.offset != offset:
-                raise LookupError(f"{self._topic}/{partition}/{offset} is no longer kept")
-            return record.value or b""
+        tp = TopicPartition(self._topic, partition)
+        try:
+            async with asyncio.timeout(SECONDS), self._one:
+                found = await self._look(tp, offset)
+        except (KafkaError, ConsumerStoppedError, TimeoutError, OSError) as error:
+            raise RawMailUnavailable(repr(error)) from error
+        if found is None:
+            raise LookupError(f"{self._topic}/{partition}/{offset} is no longer kept")
+        return found
 
-    async def _open(self) -> AIOKafkaConsumer:
-        if self._consumer is None:
-            self._consumer = AIOKafkaConsumer(
-                **client_settings(self._bootstrap),
-                group_id=None,
-                auto_offset_reset="none",
-                enable_auto_commit=False,
-                max_partition_fetch_bytes=65_536,
-            )
-            await self._consumer.start()
-        return self._consumer
+    async def _look(self, tp: TopicPartition, offset: int) -> bytes | None:
+        """The value, None where it is no longer kept. A consumer that was left in the middle of a look is not used again."""
+        consumer = self._consumer = self._consumer or await self._start()
+        try:
+            consumer.assign([tp])
+            found = await _value(consumer, tp, offset)
+            # An assigned consumer goes on fetching: it is let go of until the next look.
+            consumer.unsubscribe()
+        except BaseException:
+            self._throw_away(consumer)
+            raise
+        return found
+
+    async def _start(self) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            **client_settings(self._bootstrap),
+            group_id=None,
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=65_536,
+        )
+        try:
+            await consumer.start()
+        except BaseException:
+            self._throw_away(consumer)
+            raise
+        return consumer
+
+    def _throw_away(self, consumer: AIOKafkaConsumer) -> None:
+        """Ends a consumer without waiting for that: whoever asked has waited long enough."""
+        self._consumer = None
+        task = asyncio.create_task(_stop(consumer))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+
+async def _value(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int) -> bytes | None:
+    """The value of the record at this offset, None where the log no longer begins that early.
+
+    Raises OffsetOutOfRangeError beyond the end: a leader that has fallen behind says so of records that others have.
+    """
+    consumer.seek(tp, offset)
+    try:
+        record = await consumer.getone(tp)
+    except OffsetOutOfRangeError:
+        if offset < (await consumer.beginning_offsets([tp]))[tp]:
+            return None
+        raise
+    return (record.value or b"") if record.offset == offset else None
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await consumer.stop()
+    except (KafkaError, TimeoutError, OSError):
+        log.warning("a reader of raw mail did not stop")

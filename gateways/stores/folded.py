@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from gateways.stores.postgres import UNREACHABLE, Pool
+from gateways.stores.postgres import ANSWER_SECONDS, UNREACHABLE, Pool
 from schemas.topics import FOLDED_CHANNEL
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,8 @@ class FoldedPositions:
     async def _follow(self) -> None:
         while True:
             try:
-                connection = await asyncpg.connect(self._url, timeout=5)
+                # An address that goes silent ends no connection: without a time-out one would listen to it for ever.
+                connection = await asyncpg.connect(self._url, timeout=5, command_timeout=ANSWER_SECONDS)
                 try:
                     await connection.add_listener(FOLDED_CHANNEL, self._heard)
                     while not connection.is_closed():

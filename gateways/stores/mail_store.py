@@ -13,7 +13,9 @@ class Erased(Exception):
 
 
 class RawRecords(Protocol):
-    async def value(self, partition: int, offset: int) -> bytes: ...
+    async def value(self, partition: int, offset: int) -> bytes:
+        """A record of `mail.raw`; LookupError where it is no longer kept, any other error where it can't be read now."""
+        ...
 
 
 class Kept(Protocol):

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from gateways.stores.postgres import UNREACHABLE, Pool
+from gateways.stores.postgres import ANSWER_SECONDS, UNREACHABLE, Pool, answered
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +47,16 @@ class Limit:
 CREATION: Final = Limit("creation", 60, 60)
 REQUESTS: Final = Limit("requests", 100, 1)
 
+#: Seconds a lease may take before this process counts alone. The request that waits for it goes on to ask Postgres for what
+#: it came for, and both together have to fit into the ten seconds of an answer.
+LEASE_SECONDS: Final = 2.0
 #: Seconds between looks for rows that nobody asks for any more.
 SWEEP_SECONDS: Final = 60.0
 
-LOCK: Final = "select pg_advisory_xact_lock(hashtextextended($1, 0))"
+# A process that vanishes with the lock keeps it no longer than this: whoever shares the bucket would be told 503 until then.
+LOCK: Final = """
+select set_config('idle_in_transaction_session_timeout', '3s', true), pg_advisory_xact_lock(hashtextextended($1, 0))
+"""
 TAKE: Final = """
 with clock as materialized (select clock_timestamp() as now),
 live as (select window_start, used from rates, clock where bucket = $1 and window_start > now - $4::interval),
@@ -100,12 +106,12 @@ class Rates:
         self._sweeping: asyncio.Task[None] | None = None
 
     async def spend(self, limit: Limit, who: str) -> Standing:
-        """Takes one permit for good; raises what Postgres raises."""
+        """Takes one permit for good; raises what Postgres raises, TimeoutError where it does not answer in time."""
         now = asyncio.get_running_loop().time()
         bucket, lease = self._lease(limit, who, now)
         if lease.full:
             return Standing(limit, 0, lease.until - now, refused=True)
-        granted, left, resets_in = await self._take(bucket, limit, 1)
+        granted, left, resets_in = await answered(self._take(bucket, limit, 1), ANSWER_SECONDS)
         lease.until = asyncio.get_running_loop().time() + resets_in
         lease.full = granted == 0
         return Standing(limit, left, resets_in, refused=lease.full)
@@ -158,7 +164,7 @@ class Rates:
         owed = lease.owed
         wanted = owed + min(limit.largest_lease, max(1, lease.used // 2))
         try:
-            granted, lease.left, resets_in = await self._take(bucket, limit, wanted)
+            granted, lease.left, resets_in = await answered(self._take(bucket, limit, wanted), LEASE_SECONDS)
         except UNREACHABLE as error:
             log.warning("a rate is counted in this process alone", extra={"cause": repr(error)})
             granted, lease.left, resets_in = owed + limit.most - lease.used, 0, float(limit.seconds)

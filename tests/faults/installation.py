@@ -287,9 +287,9 @@ def _now() -> Any:
 
 @asynccontextmanager
 async def installed(
-    servers: Servers, database: str, prefix: str, folder: Path, *, partitions: int = 1
+    servers: Servers, database: str, prefix: str, folder: Path, *, partitions: int = 1, **more: Any
 ) -> AsyncIterator[Installation]:
-    """Topics, tables and the parts of a gateway; no role runs yet."""
+    """Topics, tables and the parts of a gateway; no role runs yet. `more` are settings; rates are off unless they say so."""
     settings = Settings(
         data=folder,
         kafka=servers.kafka,
@@ -298,7 +298,7 @@ async def installed(
         http=f"127.0.0.1:{free_port()}",
         topic_prefix=prefix,
         partitions=partitions,
-        rates="off",
+        **{"rates": "off", **more},
     )
     await main.prepare(settings)
     keyset = open_keyset(settings.keyset_path)

@@ -4,13 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import pytest
 
 from gateways.http.rate_headers import origin_of, rate_headers
-from gateways.stores.postgres import pooled
-from gateways.stores.rates import Limit, Rates, Standing
+from gateways.http.refusals import problem_of
+from gateways.local_ports import free_port
+from gateways.stores.postgres import ANSWER_SECONDS, pooled
+from gateways.stores.rates import LEASE_SECONDS, Limit, Rates, Standing
 from projections.migrate import migrate
+from tests.support.tcp_proxies import TcpProxies, TcpProxy
+
+#: What this machine may take beyond a bound in time.
+SLACK_SECONDS = 2.0
 
 
 @dataclass
@@ -98,6 +105,67 @@ async def test_without_postgres_each_process_counts_for_itself(database: str) ->
         rates = Rates(pool)
     limit = Limit("requests", 100, 30)
     assert await passed(rates, limit, "ann", 300) == 100
+
+
+@dataclass
+class Behind:
+    """A process and the proxy that is all it sees of Postgres."""
+
+    rates: Rates
+    proxy: TcpProxy
+
+
+@pytest.fixture
+async def behind(database: str) -> AsyncIterator[Behind]:
+    await migrate(database)
+    url, here = urlsplit(database), ("127.0.0.1", free_port())
+    assert url.hostname
+    assert url.port
+    with TcpProxies() as proxies:
+        proxy = proxies.open(here, (url.hostname, url.port))
+        seen = database.replace(f"{url.hostname}:{url.port}", f"{here[0]}:{here[1]}")
+        async with pooled(seen, size=4) as pool:
+            rates = Rates(pool)
+            yield Behind(rates, proxy)
+            proxy.thaw()
+            await rates.close()
+
+
+async def test_a_permit_of_a_silent_postgres_is_refused_in_time_however_many_ask(behind: Behind) -> None:
+    limit, loop = Limit("creation", 60, 60), asyncio.get_running_loop()
+    everybody = [f"caller {number}" for number in range(20)]
+    # Every connection is open by then: asyncpg complains to the loop about one that is given up on as it opens.
+    await asyncio.gather(*(behind.rates.spend(limit, who) for who in everybody))
+    behind.proxy.freeze()
+    began = loop.time()
+    heard = await asyncio.gather(*(behind.rates.spend(limit, who) for who in everybody), return_exceptions=True)
+    assert loop.time() - began < ANSWER_SECONDS + SLACK_SECONDS
+    for error in heard:
+        assert isinstance(error, Exception)
+        told = problem_of(error)
+        assert told is not None
+        assert (told.status, "Retry-After" in told.headers) == (503, True)
+    behind.proxy.thaw()
+    assert not (await behind.rates.spend(limit, everybody[0])).refused
+
+
+async def test_a_process_that_vanishes_in_the_middle_keeps_nobody_from_the_same_bucket(
+    behind: Behind, database: str
+) -> None:
+    limit = Limit("creation", 60, 60)
+    behind.proxy.freeze(lambda sent: b"clock as materialized" in sent)  # the lock is taken, and nothing follows
+    with pytest.raises(TimeoutError):
+        await behind.rates.spend(limit, "ann")
+    async with pooled(database, size=1) as pool:
+        assert not (await Rates(pool).spend(limit, "ann")).refused
+
+
+async def test_while_postgres_is_silent_a_process_counts_for_itself(behind: Behind) -> None:
+    limit = Limit("requests", 100, 30)
+    behind.proxy.freeze()
+    began = asyncio.get_running_loop().time()
+    assert await passed(behind.rates, limit, "ann", 300) == 100
+    assert asyncio.get_running_loop().time() - began < LEASE_SECONDS + SLACK_SECONDS
 
 
 def test_headers_tell_the_limit_what_is_left_and_when_it_resets() -> None:

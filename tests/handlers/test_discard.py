@@ -29,5 +29,7 @@ async def test_a_full_inbox_does_not_fill_the_blob_store(
             rejected = "select count(*) from feed where type = 'message.rejected'"
             while await house.services.pool.fetchval(rejected) < 3 or house.house.blobs.names() != received:
                 await asyncio.sleep(0.05)
-        async with house.http.get(f"{house.url}{path(box)}/messages/{message['id']}/raw", headers=bearer(box)) as answer:
+        async with house.http.get(
+            f"{house.url}{path(box)}/messages/{message['id']}/raw", headers=bearer(box)
+        ) as answer:
             assert await answer.read() == LARGE
