@@ -21,15 +21,16 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from domain.outcomes import CommandFailed, CommandLapsed, CommandUnreadable
 from handlers.adoption import Adopts, NewerVersionError, fold
 from handlers.append import compare_and_append
-from handlers.context import Context, KeepsDeadLetters, Log, Seeks, Unreadable, header
+from handlers.context import Context, KeepsDeadLetters, Log, Unreadable, header
 from handlers.documents import Cut, Documents, KeepsSnapshots, Key
 from handlers.inputs import Proves
-from handlers.lane import Chunk, Lane, LaneStoppedError, MovedError
+from handlers.lane import Chunk, Feeds, Lane, LaneStoppedError, MovedError
 from schemas.envelope import Headers, Record, event_headers, first, milliseconds, moment
 from schemas.topics import DECIDER_BATCH_BYTES
 from schemas.vocabulary import encode
@@ -80,7 +81,7 @@ class Decider:
         self._proves = Proves(context, log, self._save)
         self._dead_letters = dead_letters
         self.lanes: dict[int, Lane] = {}
-        self.subscription: Seeks | None = None
+        self.subscription: Feeds | None = None
         self._watching: asyncio.Task[None] | None = None
         #: Called with the sentence when a lane has to stop for good.
         self.on_stopped: Callable[[str], None] = log_stopped
@@ -108,16 +109,31 @@ class Decider:
         return " ".join(sorted({lane.trouble for lane in self.lanes.values() if lane.trouble})) or None
 
     async def take(self, records: Sequence[Record]) -> None:
-        """Sorts records into lanes; returns when none of them has too much waiting."""
+        """Sorts records into lanes, and waits for none: a slow one holds up neither the others nor its own other inputs."""
         chunks: dict[tuple[str, int], list[Record]] = {}
         for record in records:
             chunks.setdefault((record.topic, record.partition), []).append(record)
         for (topic, partition), found in chunks.items():
             if (lane := self.lanes.get(partition)) and lane.active and not lane.trouble:
-                for start in range(0, len(found), BATCH):
-                    lane.put(Chunk(topic, found[start : start + BATCH], self.context.inputs[topic]))
-        while full := [lane for lane in self.lanes.values() if lane.full]:
-            await full[0].room()
+                lane.put(topic, found, self.context.inputs[topic])
+                self._hold_back(lane, topic)
+
+    def _hold_back(self, lane: Lane, topic: str) -> None:
+        """Keeps memory bounded."""
+        if lane.full(topic) and self.subscription is not None:
+            self.subscription.pause(topic, lane.partition)
+
+    def _let_flow(self, lane: Lane, topic: str) -> None:
+        """Has more of it fetched. A lane that has been replaced says nothing of what its successor has waiting."""
+        ours = self.lanes.get(lane.partition) is lane
+        if ours and lane.has_eased(topic) and self.subscription is not None:
+            self.subscription.resume(topic, lane.partition)
+
+    def _has_read(self) -> None:
+        """What is read for one lane is a step for all that wait for it: they share the parser, first come, first served."""
+        for lane in self.lanes.values():
+            if lane.waits_for_reading:
+                lane.got_on()
 
     async def stop(self) -> None:
         """Ends every lane after the step it is in, with a last snapshot of all that it has decided."""
@@ -136,7 +152,8 @@ class Decider:
 
     def _begin_lane(self, number: int) -> None:
         documents = Documents(self._snapshots, self.context.snapshot, number, self.context.read_document)
-        lane = self.lanes[number] = Lane(number, list(self.context.inputs), documents)
+        lane = self.lanes[number] = Lane(number, list(self.context.inputs), documents, on_read=self._has_read)
+        lane.on_eased = partial(self._let_flow, lane)
         lane.task = asyncio.create_task(self._run(lane), name=f"lane {self.context.name}/{number}")
 
     async def _watch(self) -> None:
@@ -163,6 +180,7 @@ class Decider:
                 lane.got_on()
                 chunks = await lane.next_chunks(BATCH, self._idle_seconds(lane))
                 if chunks:
+                    lane.got_on()
                     await self._step(lane, chunks)
                     lane.done(chunks)
                     self._line_up(lane)

@@ -53,6 +53,8 @@ class Documents(Mapping[Key, Any]):
         self.partition = partition
         self._read = read
         self._known: OrderedDict[Key, Any] = OrderedDict()
+        #: The known keys whose id has a slash, by what stands before it: what is within a mailbox is found at once.
+        self._within: dict[str, set[Key]] = {}
         self._changed: set[Key] = set()
         self._forgotten: list[str] = []
         self.writing: set[Key] = set()
@@ -74,6 +76,7 @@ class Documents(Mapping[Key, Any]):
     def clear(self) -> None:
         """Forgets everything: what follows is loaded again."""
         self._known.clear()
+        self._within.clear()
         self._changed.clear()
         self._forgotten.clear()
         self.writing.clear()
@@ -85,7 +88,7 @@ class Documents(Mapping[Key, Any]):
             return None
         end, found = await self.snapshots.read(self.context, self.partition, missing)
         for key in missing:
-            self._known[key] = self._read(key[0], found[key]) if key in found else None
+            self._know(key, self._read(key[0], found[key]) if key in found else None)
         return end
 
     def apply(self, changes: Mapping[Key, Any]) -> None:
@@ -93,13 +96,28 @@ class Documents(Mapping[Key, Any]):
             if key[0] == WITHIN:
                 self._forget_within(key[1])
             else:
-                self._known[key] = document
+                self._know(key, document)
                 self._known.move_to_end(key)
                 self._changed.add(key)
 
+    def _know(self, key: Key, document: Any) -> None:
+        self._known[key] = document
+        of, slash, _ = key[1].partition("/")
+        if slash:
+            self._within.setdefault(of, set()).add(key)
+
+    def _unknow(self, key: Key) -> None:
+        del self._known[key]
+        of, _, _ = key[1].partition("/")
+        if within := self._within.get(of):
+            within.discard(key)
+            if not within:
+                del self._within[of]
+
     def _forget_within(self, of: str) -> None:
+        """`of` has no slash itself. What is forgotten stays known, as not being there."""
         self._forgotten.append(of)
-        for key in [key for key in self._known if key[1].startswith(of + "/")]:
+        for key in self._within.get(of, ()):
             self._known[key] = None
             self._changed.discard(key)
 
@@ -121,7 +139,7 @@ class Documents(Mapping[Key, Any]):
         if excess > 0:
             kept = self._changed | self.writing
             for key in [key for key in self._known if key not in kept][:excess]:
-                del self._known[key]
+                self._unknow(key)
 
 
 class Cut:

@@ -97,6 +97,7 @@ class Effector:
         self._eased.set()
 
     async def take(self, records: Sequence[Record]) -> None:
+        self._pass_over_what_was_taken(records)
         for record in records:
             share = self._shares.get(record.partition)
             if share is None or share.expected is None or record.offset < share.expected:
@@ -134,6 +135,13 @@ class Effector:
             except Exception:
                 log.exception("an effect waits for its position", extra={"effect": self.effect.name})
                 await asyncio.sleep(0.5)
+
+    def _pass_over_what_was_taken(self, records: Sequence[Record]) -> None:
+        """A leader that has fallen behind knows no such offset, and the consumer then begins at the earliest."""
+        for partition, last in {record.partition: record.offset for record in records}.items():
+            share = self._shares.get(partition)
+            if share is not None and share.expected is not None and last < share.expected:
+                self._seek(partition, share.expected)
 
     def _enqueue(self, share: Share, record: Record) -> None:
         lane = share.lanes.get(record.key)

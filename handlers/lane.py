@@ -6,7 +6,8 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Protocol
 
 from handlers.documents import Documents
 from schemas.envelope import Record
@@ -14,9 +15,15 @@ from schemas.snapshots import Checkpoint
 
 log = logging.getLogger(__name__)
 
-#: Records a lane may have waiting before its consumer is held back, and how many bytes their values may have.
+#: Records of one topic that a lane may have waiting before no more of it is fetched, and the bytes their values may have.
 QUEUE: Final = 1000
-QUEUE_BYTES: Final = 33_554_432
+QUEUE_BYTES: Final = 16_777_216
+#: Records read together at the most. Quick parsing may take a quarter of a second for each, and none of a chunk can be
+#: decided before all of it is read.
+CHUNK: Final = 20
+#: Records of one topic that a lane has read at the same time: enough for parsers to be busy, and few enough for those that
+#: come first to be ready first, for other lanes to get their turn, and for an outage not to be met by all that wait.
+READ_AHEAD: Final = 80
 
 
 class MovedError(Exception):
@@ -27,19 +34,36 @@ class LaneStoppedError(Exception):
     """The log or an input is not the one that was decided on: going on would mix two histories. Names the remedy."""
 
 
+class Feeds(Protocol):
+    """The consumer behind a decider; each answers False where the partition isn't ours (any more)."""
+
+    def seek(self, topic: str, partition: int, offset: int) -> bool: ...
+
+    def pause(self, topic: str, partition: int) -> bool: ...
+
+    def resume(self, topic: str, partition: int) -> bool: ...
+
+
+Reads = Callable[[Sequence[Record]], Awaitable[list[Any]]]
+
+
 @dataclass(slots=True)
 class Chunk:
     """Records of one topic that were fetched together; they are read beside the lane, until that succeeds."""
 
     topic: str
     records: list[Record]
-    read: Callable[[Sequence[Record]], Awaitable[list[Any]]]
+    read: Reads
     reading: asyncio.Task[list[Any]] | None = None
+    #: Bytes of its records' values.
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size = sum(len(record.value) for record in self.records)
 
     @property
-    def size(self) -> int:
-        """Bytes of its records' values."""
-        return sum(len(record.value) for record in self.records)
+    def being_read(self) -> bool:
+        return self.reading is not None and not self.reading.done()
 
     @property
     def ready(self) -> bool:
@@ -61,6 +85,10 @@ class Chunk:
                 log.exception("records wait to be read", extra={"topic": self.topic, "offset": self.records[0].offset})
                 await asyncio.sleep(random.uniform(pause, pause * 2))  # noqa: S311 - spreads tries, hides nothing
                 pause = min(pause * 2, 2)
+
+
+def _nobody(*_: Any) -> None:
+    pass
 
 
 @dataclass(slots=True)
@@ -96,21 +124,38 @@ class Lane:
     fetched: dict[str, int] = field(default_factory=dict)
     queues: dict[str, deque[Chunk]] = field(default_factory=dict)
     work: asyncio.Event = field(default_factory=asyncio.Event)
-    eased: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Called whenever records that waited have been read.
+    on_read: Callable[[], None] = _nobody
+    #: Called with a topic of which less waits than before.
+    on_eased: Callable[[str], None] = _nobody
 
     # ── what waits ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    @property
-    def full(self) -> bool:
-        """Whether as much waits as should."""
-        waiting = [chunk for queue in self.queues.values() for chunk in queue]
-        records, size = sum(len(chunk.records) for chunk in waiting), sum(chunk.size for chunk in waiting)
+    def full(self, topic: str) -> bool:
+        """Whether as much of this topic waits as should."""
+        records, size = self._waiting(topic)
         return self.active and (records > QUEUE or size > QUEUE_BYTES)
+
+    def has_eased(self, topic: str) -> bool:
+        """Whether more of this topic should be fetched: neither for each record decided, nor only when it has run dry."""
+        records, size = self._waiting(topic)
+        return records <= QUEUE // 2 and size <= QUEUE_BYTES // 2
+
+    def _waiting(self, topic: str) -> tuple[int, int]:
+        """How many records of this topic wait, and the bytes of their values."""
+        queue = self.queues.get(topic, ())
+        return sum(len(chunk.records) for chunk in queue), sum(chunk.size for chunk in queue)
 
     @property
     def idle(self) -> bool:
         """Whether it knows the log and nothing waits."""
         return self.end is not None and not any(self.queues.values())
+
+    @property
+    def waits_for_reading(self) -> bool:
+        """Whether it knows the log and something waits, but none of it could be decided yet."""
+        heads = [queue[0] for queue in self.queues.values() if queue]
+        return self.end is not None and bool(heads) and not any(chunk.ready for chunk in heads)
 
     def waiting_since(self, topic: str) -> int | None:
         """When (milliseconds, by the broker) the oldest record of a topic that waits here was appended."""
@@ -124,13 +169,32 @@ class Lane:
         """Whether something has waited for so long without the lane getting on, or failing, at all."""
         return self.active and not self.idle and asyncio.get_running_loop().time() - self.moved_at > seconds
 
-    def put(self, chunk: Chunk) -> None:
+    def put(self, topic: str, records: list[Record], read: Reads) -> None:
+        """Puts records of one topic, which follow each other, in line."""
         if self.idle:
             self.got_on()
-        chunk.reading = asyncio.create_task(chunk.until_read())
-        chunk.reading.add_done_callback(lambda _: self.work.set())
-        self.fetched[chunk.topic] = chunk.records[-1].offset + 1
-        self.queues.setdefault(chunk.topic, deque()).append(chunk)
+        chunks = [Chunk(topic, records[start : start + CHUNK], read) for start in range(0, len(records), CHUNK)]
+        self.fetched[topic] = records[-1].offset + 1
+        self.queues.setdefault(topic, deque()).extend(chunks)
+        self._read_on(topic)
+
+    def _read_on(self, topic: str) -> None:
+        """Has chunks read in their order, a few at a time."""
+        queue = self.queues.get(topic, ())
+        room = READ_AHEAD - sum(len(chunk.records) for chunk in queue if chunk.being_read)
+        for chunk in queue:
+            if room <= 0:
+                return
+            if chunk.reading is None:
+                chunk.reading = asyncio.create_task(chunk.until_read())
+                chunk.reading.add_done_callback(partial(self._has_read, topic))
+                room -= len(chunk.records)
+
+    def _has_read(self, topic: str, reading: asyncio.Task[list[Any]]) -> None:
+        self._read_on(topic)
+        if not reading.cancelled():
+            self.on_read()
+        self.work.set()
 
     async def next_chunks(self, most: int, seconds: float | None) -> list[Chunk]:
         """What has been read, preferred topics first, up to so many records; nothing after so many seconds."""
@@ -162,25 +226,23 @@ class Lane:
             queue = self.queues.get(chunk.topic)
             if queue and queue[0] is chunk:
                 queue.popleft()
-        self.eased.set()
+        for topic in {chunk.topic for chunk in chunks}:
+            self.on_eased(topic)
 
     def drop(self, topic: str) -> None:
         """Lets go of what waits on this topic: it will be fetched again."""
         for chunk in self.queues.pop(topic, ()):
             if chunk.reading:
                 chunk.reading.cancel()
-        self.eased.set()
-
-    async def room(self) -> None:
-        """Returns when there is room for more."""
-        while self.full:
-            self.eased.clear()
-            await self.eased.wait()
+        self.on_eased(topic)
 
     def out_of_line(self, topic: str) -> bool:
-        """Whether what comes next on this topic, waiting or fetched, is not what is to be decided next."""
+        """Whether what comes next on this topic, waiting or fetched, is not what is to be decided next.
+
+        What waits may all have been decided already: there may be a whole topic of it.
+        """
         position, queue = self.next.get(topic, 0), self.queues.get(topic)
-        if queue:
+        if queue and self.fetched.get(topic, 0) >= position:
             return queue[0].records[0].offset > position
         return self.fetched.get(topic) != position
 
@@ -217,7 +279,6 @@ class Lane:
         for topic in list(self.queues):
             self.drop(topic)
         self.work.set()
-        self.eased.set()
 
     def snapshot_due(self, seconds: float) -> bool:
         now = asyncio.get_running_loop().time()

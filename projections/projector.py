@@ -146,6 +146,11 @@ class Projector:
             if place.positions is None:
                 await self._find(partition)
                 continue
+            expected = min(place.positions.values())
+            if records[-1].offset < expected:
+                # A leader that has fallen behind knows no such offset, and the consumer then begins at the earliest.
+                self._seek(partition, expected)
+                return
             batch = records[start : start + size]
             try:
                 async with place.lock:

@@ -61,12 +61,26 @@ class Subscription(ConsumerRebalanceListener):
 
     def seek(self, topic: str, partition: int, offset: int) -> bool:
         """Goes on from this offset; False where the partition isn't ours (any more)."""
+        return self._told(lambda consumer, place: consumer.seek(place, offset), topic, partition)
+
+    def pause(self, topic: str, partition: int) -> bool:
+        """Delivers nothing of it until it is resumed, or assigned anew; False where it isn't ours (any more).
+
+        What has been fetched and not yet delivered is fetched again afterwards.
+        """
+        return self._told(lambda consumer, place: consumer.pause(place), topic, partition)
+
+    def resume(self, topic: str, partition: int) -> bool:
+        """Goes on where it was paused, if it was; False where it isn't ours (any more)."""
+        return self._told(lambda consumer, place: consumer.resume(place), topic, partition)
+
+    def _told(self, what: Callable[[AIOKafkaConsumer, TopicPartition], None], topic: str, partition: int) -> bool:
         consumer = self.consumer()
         if consumer is None:
             return False
         try:
-            consumer.seek(TopicPartition(self._prefix + topic, partition), offset)
-        except IllegalStateError:
+            what(consumer, TopicPartition(self._prefix + topic, partition))
+        except (IllegalStateError, AssertionError):
             return False
         return True
 

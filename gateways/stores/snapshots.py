@@ -1,11 +1,27 @@
-"""Where deciders write their folds behind: one monotonic statement for each snapshot."""
+"""Where deciders write their folds behind: one monotonic statement for each snapshot.
+
+Two deciders of one partition may save at once. A statement sees the rows that were there when it began, so one that began
+before the other's commit would leave what that one has just written and should be gone: each takes the checkpoint's lock
+first, in a statement of its own.
+"""
 
 from collections.abc import Mapping
+from typing import Any
 
 import orjson
 
-from gateways.stores.postgres import Pool
+from gateways.stores.postgres import Pool, answered
 from schemas.snapshots import Checkpoint
+
+# What is locked has to be there: a first snapshot makes its checkpoint, which counts for nothing yet. A process that freezes
+# with the lock keeps it no longer than this: its successor has to write snapshots.
+BEGUN = """
+with begun as (
+    insert into decider_checkpoints (context, partition, events_end, inputs, now_ms) values ($1, $2, 0, '{}', 0)
+    on conflict (context, partition) do nothing)
+select set_config('idle_in_transaction_session_timeout', '3s', true)
+"""
+LOCK = "select from decider_checkpoints where context = $1 and partition = $2 for update"
 
 SAVE = """
 with moved as (
@@ -82,18 +98,16 @@ class Snapshots:
         """All or nothing; False where a snapshot of this end or a later one is there already."""
         kept = [(kind, found, body.decode()) for (kind, found), body in changed.items() if body is not None]
         gone = [key for key, body in changed.items() if body is None]
-        saved = await self._pool.fetchval(
-            SAVE,
-            context,
-            partition,
-            checkpoint.end,
-            orjson.dumps(dict(checkpoint.inputs)).decode(),
-            checkpoint.now_ms,
-            *_columns(kept, 3),
-            forgotten,
-            *_columns(gone, 2),
-        )
-        return bool(saved)
+        inputs = orjson.dumps(dict(checkpoint.inputs)).decode()
+        moved = (checkpoint.end, inputs, checkpoint.now_ms)
+        saving = self._save(context, partition, *moved, *_columns(kept, 3), forgotten, *_columns(gone, 2))
+        return bool(await answered(saving))
+
+    async def _save(self, context: str, partition: int, *snapshot: Any) -> Any:
+        async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+            await connection.execute(BEGUN, context, partition)
+            await connection.execute(LOCK, context, partition)
+            return await connection.fetchval(SAVE, context, partition, *snapshot)
 
 
 def _columns(

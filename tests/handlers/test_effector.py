@@ -1,7 +1,7 @@
 """The effector's loop: in order for each key, many keys at once, and a position that never passes what is unfinished."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from domain.mailbox_events import MailboxPurged, MessageRead
+from gateways.log.subscriptions import Subscriptions
 from gateways.stores.postgres import pooled
 from gateways.stores.work_positions import EffectPositions
 from handlers import effector
@@ -17,6 +18,7 @@ from projections.migrate import migrate
 from schemas import events, topics
 from schemas.envelope import Record, Source, event_headers
 from schemas.vocabulary import encode
+from tests.support.mail_history import lives, mail_log
 
 TOPIC = topics.MAILBOX_EVENTS.name
 
@@ -186,3 +188,39 @@ async def test_more_unfinished_work_than_there_is_room_for_holds_the_consumer_ba
         go.set()
         await taking
         await reaches(positions, 7)
+
+
+class Counting(Effector):
+    """An effector that counts what is delivered to it."""
+
+    delivered = 0
+
+    async def take(self, records: Sequence[Record]) -> None:
+        self.delivered += len(records)
+        await super().take(records)
+
+
+async def test_a_consumer_that_begins_at_the_earliest_again_is_sent_on_at_once(servers, database, topic_prefix):
+    """As aiokafka does where a leader that has fallen behind does not know the offset that is asked for."""
+
+    async def act(event: MessageRead, found: Record) -> None:
+        pass
+
+    async with mail_log(servers, database, topic_prefix) as mail:
+        positions = EffectPositions(mail.pool)
+        loop = Counting(Effect("tried", TOPIC, events.MAILBOX, MessageRead, act), positions)
+        subscriptions = Subscriptions(mail.kafka, prefix=mail.prefix)
+        loop.subscription = subscriptions.subscribe([TOPIC], group="tried", consumes=loop, max_records=100)
+        await mail.append(list(lives(300)))
+        await subscriptions.start()
+        try:
+            await reaches(positions, await mail.end())
+            before = loop.delivered
+            assert before > 2000
+            assert loop.subscription.seek(TOPIC, 0, 0)
+            await mail.append([MessageRead("msg_more", "mbx_1", "acc_1")])
+            await reaches(positions, await mail.end())
+            assert loop.delivered - before < 500
+        finally:
+            await loop.stop()
+            await subscriptions.stop()

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from gateways.command_line.failures import Failed
 from gateways.command_line.skip_event import skip_event
 from gateways.local_servers import Servers
 from projections.projector import Projector
+from schemas.envelope import Record
 from tests.support.mail_history import TOPIC, MailLog, lives, mail_log, mailbox, message, projecting
 from tests.support.waiting import TABLES, folded, until
 
@@ -194,3 +196,29 @@ async def test_a_projector_waits_for_a_postgres_that_refuses_it(
             await mail.pool.execute("alter table read.hidden rename to feed")
             await folded(mail)
             assert projector.stopped == {}
+
+
+class Counting(Projector):
+    """A projector that counts what is delivered to it."""
+
+    delivered = 0
+
+    async def take(self, records: Sequence[Record]) -> None:
+        self.delivered += len(records)
+        await super().take(records)
+
+
+async def test_a_consumer_that_begins_at_the_earliest_again_is_sent_on_at_once(
+    servers: Servers, database: str, topic_prefix: str
+) -> None:
+    """As aiokafka does where a leader that has fallen behind does not know the offset that is asked for."""
+    async with mail_log(servers, database, topic_prefix) as mail, projecting(mail, projector=Counting) as projector:
+        await mail.append(list(lives(2000)))
+        await folded(mail)
+        before = projector.delivered
+        assert before > 14_000
+        assert projector.subscription is not None
+        assert projector.subscription.seek(TOPIC, 0, 0)
+        await mail.append([mailbox("mbx_one_more")])
+        await folded(mail)
+        assert projector.delivered - before < 5000
