@@ -10,7 +10,6 @@ U+0000 or a lone surrogate.
 """
 
 import codecs
-import contextlib
 import re
 
 _LABELS = {
@@ -160,8 +159,10 @@ def _nec_row(error: UnicodeError) -> tuple[str, int]:
     pair = error.object[error.start : error.start + 2]
     # EUC-JP's codec blames the first byte alone; ISO-2022-JP's blames one byte only where it reads single bytes.
     if len(pair) == 2 and (pair[0] > 0x80 or error.end - error.start == 2):
-        with contextlib.suppress(UnicodeDecodeError, ValueError):
+        try:
             return _shift_jis(pair).decode("cp932"), error.start + 2
+        except ValueError:  # no such row, or nothing in it
+            pass
     return "\ufffd", error.end
 
 

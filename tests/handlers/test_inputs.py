@@ -172,10 +172,10 @@ async def test_markers_alone_come_an_hour_apart(house):
 
 async def test_two_owners_leave_it_at_a_marker_each(house):
     await lived(house)
-    owners = await asyncio.gather(*[house.start("work", owner=name, quiet=0.3) for name in (".a", ".b")])
     _, before = await house.log.bounds(EVENTS, 0)
     for _ in range(20):
         await house.ask(NOTHING, "acc_1")
+    owners = await asyncio.gather(*[house.start("work", owner=name, quiet=0.3) for name in (".a", ".b")])
     await end_moves(house, EVENTS, before)
     assert [await owner.stop() for owner in owners] == [0, 0]
     assert (await said(house, InputsAdvanced))[-1] == InputsAdvanced(await ends(house))
