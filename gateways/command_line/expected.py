@@ -43,7 +43,12 @@ SENTENCES: Final[tuple[tuple[Kinds, int, Callable[[BaseException], str]], ...]] 
         lambda _: f"This database has no tables of Postledger's: {PROVISION_FIRST}",
     ),
     (
-        (asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.InterfaceError),
+        (
+            asyncpg.PostgresConnectionError,
+            asyncpg.CannotConnectNowError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+        ),
         FAILED,
         lambda error: f"Postgres does not answer ({error}): is it running, and is POSTLEDGER_DATABASE_URL right?",
     ),
