@@ -10,7 +10,6 @@
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,11 +18,9 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 
-from gateways.log.kafka import APPEND_LIMIT_SECONDS, as_record, client_settings, start_producer, throw_away
+from gateways.log.kafka import APPEND_LIMIT_SECONDS, as_record, client_settings, start_producer, stop, throw_away
 from schemas.envelope import Headers, Record
 from schemas.topics import DECIDER_BATCH_BYTES
-
-log = logging.getLogger(__name__)
 
 #: Seconds without progress, while more is known to be there, after which a reader is replaced.
 STALLED_SECONDS: Final = 8.0
@@ -75,7 +72,7 @@ class EventLog:
             self._producer = None
         self._closed = True
         while self._readers:
-            await _stop(self._readers.popitem()[1])
+            await stop(self._readers.popitem()[1])
 
     # ── appending ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -202,7 +199,7 @@ class EventLog:
             await self._keep(tp, reader)
             raise
         except BaseException:
-            await _stop(reader)
+            await stop(reader)
             raise
         await self._keep(tp, reader)
 
@@ -217,7 +214,7 @@ class EventLog:
         try:
             await reader.start()
         except BaseException:
-            await _stop(reader)
+            await stop(reader)
             raise
         reader.assign([tp])
         reader.pause(tp)
@@ -225,17 +222,9 @@ class EventLog:
 
     async def _keep(self, tp: TopicPartition, reader: AIOKafkaConsumer) -> None:
         if self._closed or tp in self._readers:
-            await _stop(reader)
+            await stop(reader)
         else:
             self._readers[tp] = reader
-
-
-async def _stop(reader: AIOKafkaConsumer) -> None:
-    try:
-        async with asyncio.timeout(2):
-            await reader.stop()
-    except (KafkaError, TimeoutError):
-        log.warning("a reader did not stop")
 
 
 def _without_gap(records: list[Record], position: int) -> None:

@@ -6,19 +6,24 @@ aiokafka's defaults lose or repeat records (acks=1, no idempotence, `latest`), a
 
 import asyncio
 import contextlib
+import logging
 from typing import Any, Final
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from schemas.envelope import Record
 from schemas.topics import MAX_MESSAGE_BYTES
 
+log = logging.getLogger(__name__)
+
 #: Seconds an append may be on its way before its producer is thrown away: more than a broker's session and request time-out.
 APPEND_LIMIT_SECONDS: Final = 12.0
 #: Seconds a gateway waits for an acknowledgement before it says that nothing is promised.
 GATEWAY_LIMIT_SECONDS: Final = 8.0
+#: Seconds a consumer may take to end.
+STOP_SECONDS: Final = 2.0
 
 
 def client_settings(bootstrap: str) -> dict[str, Any]:
@@ -70,6 +75,15 @@ async def throw_away(producer: AIOKafkaProducer) -> None:
     with contextlib.suppress(Exception):
         async with asyncio.timeout(1):
             await producer.client.close()
+
+
+async def stop(consumer: AIOKafkaConsumer) -> None:
+    """Ends a consumer without a group; one whose broker does not answer is let go of after STOP_SECONDS."""
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await consumer.stop()
+    except (KafkaError, TimeoutError, OSError):
+        log.warning("a reader did not stop")
 
 
 def as_record(found: "ConsumerRecord[bytes, bytes]", topic: str) -> Record:

@@ -1,21 +1,16 @@
 """Reading single records of `mail.raw` back by offset: raw mail is stored nowhere else (DESIGN 3.3)."""
 
 import asyncio
-import logging
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeError
 
-from gateways.log.kafka import client_settings
+from gateways.log.kafka import client_settings, stop
 from schemas.topics import MAIL_RAW
-
-log = logging.getLogger(__name__)
 
 #: Seconds within which everybody who asks is answered, those included who wait for their turn.
 SECONDS: Final = 5.0
-#: Seconds a consumer may take to end.
-STOP_SECONDS: Final = 2.0
 
 
 class RawMailUnavailable(Exception):
@@ -81,7 +76,7 @@ class RawMailLog:
     def _throw_away(self, consumer: AIOKafkaConsumer) -> None:
         """Ends a consumer without waiting for that: whoever asked has waited long enough."""
         self._consumer = None
-        task = asyncio.create_task(_stop(consumer))
+        task = asyncio.create_task(stop(consumer))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
@@ -99,11 +94,3 @@ async def _value(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int) ->
             return None
         raise
     return (record.value or b"") if record.offset == offset else None
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await consumer.stop()
-    except (KafkaError, TimeoutError, OSError):
-        log.warning("a reader of raw mail did not stop")

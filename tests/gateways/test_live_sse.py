@@ -96,25 +96,34 @@ async def test_without_a_token_only_what_comes_from_now_on_is_told(house: Stream
         assert await ids(reader, 1) == box.messages[1:]
 
 
+class HeldBack:
+    """What the tail of this house has heard and not told, from its next look on until it is let go."""
+
+    def __init__(self, house: StreamsHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.found: list[Any] = []
+        self._tell_all, self._holding = house.tail._tell_all, True
+        monkeypatch.setattr(house.tail, "_tell_all", self._heard)
+
+    def _heard(self, found: Any) -> None:
+        self.found.append(found) if self._holding else self._tell_all(found)
+
+    def let_go(self) -> None:
+        self._holding = False
+        for found in self.found:
+            self._tell_all(found)
+
+
 async def test_what_can_be_read_before_a_stream_opens_is_not_told_by_it(
     house: StreamsHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though the tail of this process hears of it later than the tables do."""
     box = await house.mailbox()
-    held: list[Any] = []
-    tell_all, holding = house.tail._tell_all, True
-
-    def hold(found: Any) -> None:
-        held.append(found) if holding else tell_all(found)
-
-    monkeypatch.setattr(house.tail, "_tell_all", hold)
+    held = HeldBack(house, monkeypatch)
     await house.receive(box)  # for this one the tail was waiting already
     await house.receive(box)
     async with house.serving() as serving, sse(serving.url + box.path, box.bearer) as reader:
-        await until(lambda: len(serving.live.streams) == 1 and bool(held))
-        holding = False
-        for found in held:
-            tell_all(found)
+        await until(lambda: len(serving.live.streams) == 1 and bool(held.found))
+        held.let_go()
         await house.receive(box)
         assert await ids(reader, 1) == box.messages[2:]
 
@@ -124,23 +133,15 @@ async def test_who_comes_back_with_what_the_tables_have_and_the_tail_has_not_hea
 ) -> None:
     """A list's position comes from the tables: it is no token of another log, though this process has yet to hear of it."""
     box = await house.mailbox()
-    held: list[Any] = []
-    tell_all, holding = house.tail._tell_all, True
-
-    def hold(found: Any) -> None:
-        held.append(found) if holding else tell_all(found)
-
-    monkeypatch.setattr(house.tail, "_tell_all", hold)
+    held = HeldBack(house, monkeypatch)
     await house.receive(box)  # for this one the tail was waiting already
     await house.receive(box)
     after = house.position(box)
     await house.receive(box)
     async with house.serving() as serving, sse(f"{serving.url}{box.path}?after={after}", box.bearer) as reader:
-        await until(lambda: bool(held))
+        await until(lambda: bool(held.found))
         await reader.response.content.readuntil(b"\n\n")  # the stream has begun, and looked at its token
-        holding = False
-        for found in held:
-            tell_all(found)
+        held.let_go()
         await house.receive(box)
         assert await ids(reader, 2) == box.messages[2:]
 
