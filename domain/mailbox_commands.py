@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from domain.mailbox_events import Digest, MessageState, RawPlace, Sealed, Via
+from domain.fields import Digest, Sealed
+from domain.mailbox_events import MessageState, RawPlace, Via
 from domain.plans import Plan
 
 

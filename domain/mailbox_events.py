@@ -5,12 +5,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NewType
+from typing import Literal
 
+from domain.fields import Digest, Sealed
 from domain.plans import Limits
-
-Sealed = NewType("Sealed", str)
-Digest = NewType("Digest", str)
 
 MessageState = Literal["whole", "parsing", "unparsed"]
 Via = Literal["smtp", "ses"]

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal, assert_never
 
+from domain.fields import Digest
 from domain.mailbox_events import (
     CommandRefused,
-    Digest,
     MailboxCreated,
     MailboxDeleted,
     MailboxEvent,

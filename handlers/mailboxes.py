@@ -13,8 +13,9 @@ from typing import Any, BinaryIO, Final, Literal, Protocol
 from pydantic import TypeAdapter
 
 from domain import mailbox
+from domain.fields import Sealed
 from domain.mailbox_commands import ReceiveMail
-from domain.mailbox_events import MessageState, RawPlace, Sealed
+from domain.mailbox_events import MessageState, RawPlace
 from domain.mailbox_state import Mailbox, Message, Owner, Repeat, Request, evolve, touches
 from handlers.context import Context, Unreadable, json_commands
 from schemas import commands, events, raw_mail, topics

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from domain.fields import Sealed
 from domain.mailbox_events import (
     MailboxCreated,
     MailboxDeleted,
@@ -17,7 +18,6 @@ from domain.mailbox_events import (
     MessageRead,
     MessageReceived,
     MessageRejected,
-    Sealed,
 )
 from projections.projection import Connection, Folded, Projection, insert
 from schemas import topics

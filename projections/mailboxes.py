@@ -6,14 +6,13 @@ from typing import Any, Final
 
 import asyncpg
 
+from domain.fields import Digest, Sealed
 from domain.mailbox_events import (
-    Digest,
     MailboxCreated,
     MailboxDeleted,
     MailboxExpired,
     MailboxExtended,
     MailboxPurged,
-    Sealed,
 )
 from projections.projection import Connection, Folded, Projection, columns, last_of_each
 from schemas import topics

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from domain.fields import Sealed
 from domain.mailbox_events import (
     MailboxDeleted,
     MailboxExpired,
@@ -14,7 +15,6 @@ from domain.mailbox_events import (
     MessageParsed,
     MessageRead,
     MessageReceived,
-    Sealed,
 )
 from projections.projection import Connection, Folded, Projection, columns, insert
 from schemas import topics

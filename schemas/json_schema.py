@@ -10,7 +10,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 from pydantic import TypeAdapter
 
-from domain.mailbox_events import Digest, Sealed
+from domain.fields import Digest, Sealed
 from schemas import meanings
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"

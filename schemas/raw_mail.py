@@ -6,8 +6,9 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
+from domain.fields import Digest, Sealed
 from domain.mailbox_commands import ReceiveMail
-from domain.mailbox_events import Digest, Sealed, Via
+from domain.mailbox_events import Via
 from schemas.envelope import Headers, Record, command_headers
 from schemas.vocabulary import encode, wire_type
 

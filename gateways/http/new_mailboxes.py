@@ -11,8 +11,9 @@ from typing import Final
 
 from starlette.requests import Request
 
+from domain.fields import Digest
 from domain.mailbox_commands import CreateMailbox
-from domain.mailbox_events import Digest, MailboxCreated, MailboxRefused
+from domain.mailbox_events import MailboxCreated, MailboxRefused
 from domain.plans import LONGEST_LIFETIME_MINUTES, Plan
 from gateways.http import parameters, problems
 from gateways.http.asking import ask

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from domain.mailbox_events import Digest
+from domain.fields import Digest
 from domain.scopes import KeyScope, allows
 from gateways.http import problems
 from gateways.http.problems import Problem

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from domain.mailbox_events import Digest, Sealed
+from domain.fields import Digest, Sealed
 from gateways.log.command_log import CommandLog, NotPromised, OutcomeUnknown, TooLate
 from gateways.log.kafka import GATEWAY_LIMIT_SECONDS
 from gateways.mail_in.door import Envelope, Inbox, Spooled, Unavailable

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from domain.mailbox_events import Digest
+from domain.fields import Digest
 
 Purpose = Literal["address", "message-id", "mailbox-token", "idempotency", "fingerprint"]
 TOKEN_PREFIX: Final = "uct_"  # noqa: S105 - a prefix that scanners recognise, no secret

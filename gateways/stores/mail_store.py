@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from domain.mailbox_events import Sealed
+from domain.fields import Sealed
 from gateways.stores.blobs import LocalBlobs
 from gateways.stores.keyring import Keyring
 from gateways.stores.sealing import open_bytes, place, unseal

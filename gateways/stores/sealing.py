@@ -13,7 +13,7 @@ import cramjam
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from domain.mailbox_events import Sealed
+from domain.fields import Sealed
 
 PLAIN: Final = b"\x01"
 ZSTD: Final = b"\x02"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from domain.fields import Digest, Sealed
 from domain.mailbox_commands import (
     DeleteMailbox,
     DeleteMessage,
@@ -13,7 +14,6 @@ from domain.mailbox_commands import (
 )
 from domain.mailbox_events import (
     CommandRefused,
-    Digest,
     MailboxDeleted,
     MailboxExpired,
     MailboxExtended,
@@ -21,7 +21,6 @@ from domain.mailbox_events import (
     MessageDeleted,
     MessageParsed,
     MessageRead,
-    Sealed,
 )
 from domain.mailbox_state import Mailbox, Message, Owner
 from domain.plans import LONGEST_LIFETIME_MINUTES

@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import pytest
 
+from domain.fields import Digest
 from domain.mailbox_commands import DeleteMailbox, ExpireMailbox
-from domain.mailbox_events import Digest, MailboxDeleted, MailboxExpired, MailboxRefused
+from domain.mailbox_events import MailboxDeleted, MailboxExpired, MailboxRefused
 from domain.mailbox_state import Mailbox, Owner, Request
 from domain.plans import LONGEST_LIFETIME_MINUTES
 from tests.support.mailbox_words import FREE, PRO, create, created, roomy

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from domain import mailbox_commands as commands
-from domain.mailbox_events import Digest, MailboxCreated, MessageReceived
+from domain.fields import Digest
+from domain.mailbox_events import MailboxCreated, MessageReceived
 from domain.mailbox_state import Mailbox, Message, Owner
 from domain.plans import LONGEST_LIFETIME_MINUTES
 from tests.support.mailbox_words import FREE, create, mail, roomy

@@ -2,8 +2,8 @@
 
 import pytest
 
+from domain.fields import Digest
 from domain.mailbox_events import (
-    Digest,
     MailboxDeleted,
     MailboxExpired,
     MailboxPurged,

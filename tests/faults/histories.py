@@ -11,7 +11,8 @@ from random import Random
 from typing import Any
 
 from domain import mailbox_commands as commands
-from domain.mailbox_events import Digest, MessageState, Sealed
+from domain.fields import Digest, Sealed
+from domain.mailbox_events import MessageState
 from domain.mailbox_state import Mailbox, Message
 from domain.outcomes import CommandLapsed, CommandUnreadable, InputsAdvanced, LogOpened
 from domain.plans import BUILT_IN

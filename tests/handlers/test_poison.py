@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from domain.fields import Digest, Sealed
 from domain.mailbox_commands import CreateMailbox, ExtendMailbox, ReadMessage
-from domain.mailbox_events import Digest, MessageReceived, Sealed
+from domain.mailbox_events import MessageReceived
 from domain.outcomes import CommandFailed, CommandLapsed, CommandUnreadable
 from schemas import commands, topics
 from schemas.envelope import Headers, Record, command_headers, first

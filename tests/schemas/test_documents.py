@@ -9,7 +9,8 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from jsonschema import Draft202012Validator
 
-from domain.mailbox_events import Digest, MessageReceived, Sealed
+from domain.fields import Digest, Sealed
+from domain.mailbox_events import MessageReceived
 from schemas import asyncapi, commands, events, meanings
 from schemas.documents import ASYNCAPI, as_text, documents, write
 from schemas.envelope import Headers, command_headers, moment

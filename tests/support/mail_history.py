@@ -8,8 +8,8 @@ from typing import Any
 
 import asyncpg
 
+from domain.fields import Digest, Sealed
 from domain.mailbox_events import (
-    Digest,
     MailboxCreated,
     MailboxDeleted,
     MailboxExtended,
@@ -18,7 +18,6 @@ from domain.mailbox_events import (
     MessageRead,
     MessageReceived,
     RawPlace,
-    Sealed,
 )
 from domain.plans import BUILT_IN
 from gateways.local_servers import Servers

@@ -4,15 +4,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from domain.fields import Digest, Sealed
 from domain.mailbox_commands import CreateMailbox, ReceiveMail
 from domain.mailbox_events import (
-    Digest,
     MailboxCreated,
     MessageReceived,
     MessageRejected,
     RawPlace,
     RejectReason,
-    Sealed,
 )
 from domain.plans import BUILT_IN, Limits, Plan, granted_minutes
 from tests.support.spec import START

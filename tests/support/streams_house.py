@@ -19,6 +19,7 @@ from aiokafka.partitioner import murmur2
 from prometheus_client import CollectorRegistry
 
 from domain.account import AccountCreated, ApiKeyIssued, ApiKeyRevoked
+from domain.fields import Sealed
 from domain.mailbox_events import (
     MailboxCreated,
     MailboxDeleted,
@@ -26,7 +27,6 @@ from domain.mailbox_events import (
     MessageParsed,
     MessageReceived,
     RawPlace,
-    Sealed,
 )
 from domain.plans import BUILT_IN
 from gateways.http.admission import Admission
