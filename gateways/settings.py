@@ -12,6 +12,8 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 PREFIX: Final = "POSTLEDGER_"
+STANDS_IN: Final = "Another server may stand in for the real one."
+OF_TENANT: Final = "That of the tenant at login.microsoftonline.com by default."
 
 
 class SettingsError(Exception):
@@ -80,6 +82,39 @@ class Settings(BaseModel):
         None, ge=1, le=256, description="Partitions of new topics; 1 alone, 12 in a cluster."
     )
     parsers: int = Field(1, ge=1, le=64, description="Child processes that parse mail, in each worker.")
+    public_url: str = Field(
+        "", description="Where browsers find this installation, https://…; http:// and the address of HTTP without it."
+    )
+    return_urls: str = Field(
+        "", description="Where users may be sent back to after connecting a mailbox, URLs separated by commas."
+    )
+    allow_private_hosts: bool = Field(
+        False, description="1: mail servers of users may be private or loopback hosts, and do without TLS."
+    )
+    provider_timeout: float = Field(30, gt=0, le=600, description="Seconds that one call to a provider may take.")
+    retry_scale: float = Field(1, gt=0, le=100, description="A factor on every wait of ours, for tests.")
+    google_client_id: str = Field("", description="The client at Google that Gmail is connected by.")
+    google_client_secret: SecretStr | None = Field(None, description="Its secret.")
+    google_authorize_url: str = Field("https://accounts.google.com/o/oauth2/v2/auth", description=STANDS_IN)
+    google_token_url: str = Field("https://oauth2.googleapis.com/token", description=STANDS_IN)
+    google_revoke_url: str = Field("https://oauth2.googleapis.com/revoke", description=STANDS_IN)
+    google_jwks_url: str = Field("https://www.googleapis.com/oauth2/v3/certs", description=STANDS_IN)
+    google_issuer: str = Field("https://accounts.google.com", description="Who signs Google's ID tokens.")
+    google_api_url: str = Field("https://gmail.googleapis.com", description="Root of Gmail's API.")
+    microsoft_client_id: str = Field("", description="The client at Microsoft that Outlook is connected by.")
+    microsoft_client_secret: SecretStr | None = Field(None, description="Its secret.")
+    microsoft_tenant: str = Field("common", description="Whose accounts: common, organizations, consumers, or an id.")
+    microsoft_authorize_url: str = Field("", description=OF_TENANT)
+    microsoft_token_url: str = Field("", description=OF_TENANT)
+    microsoft_revoke_url: str = Field("", description="Microsoft has none; empty.")
+    microsoft_jwks_url: str = Field("", description=OF_TENANT)
+    microsoft_issuer: str = Field("", description="Who signs Microsoft's ID tokens; that of each tenant by default.")
+    microsoft_graph_url: str = Field("https://graph.microsoft.com/v1.0", description="Root of Microsoft Graph.")
+    kms: str = Field(
+        "local",
+        description="What wraps data keys: local (the keyset file), aws:KEY (id, ARN or alias), or azure:URL of a key.",
+    )
+    key_max_age: int = Field(90, ge=1, le=3650, description="Days after which key-encryption keys are rotated.")
     operations: Address | None = Field(
         None,
         description="Where the roles smtp, work and project (with `up`: its workers) answer /livez, /readyz and "
@@ -162,7 +197,7 @@ def describe(settings: Settings) -> list[dict[str, str]]:
         {
             "name": PREFIX + name.upper(),
             "type": _type_of(field.annotation),
-            "default": "" if field.default is None else str(field.default),
+            "default": _shown(field.default),
             "value": "***" if name in SECRETS and getattr(settings, name) else _shown(getattr(settings, name)),
             "meaning": field.description or "",
         }
@@ -176,8 +211,11 @@ def _type_of(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " | ".join(inner)
     kind = inner[0] if inner and get_origin(annotation) is not Annotated else annotation
-    return {Path: "path", int: "number", SecretStr: "secret"}.get(kind, "text")
+    names = {Path: "path", int: "number", float: "number", bool: "0 | 1", SecretStr: "secret"}
+    return names.get(kind, "text")
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(int(value))
     return "" if value is None else str(value)
