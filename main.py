@@ -80,9 +80,9 @@ class House:
         from gateways.stores.folded import FoldedPositions
         from gateways.stores.freshness import Freshness
         from gateways.stores.time_to_visible import TimeToVisible
-        from schemas.topics import ACCOUNT_EVENTS, MAILBOX_EVENTS
+        from schemas.topics import MAILBOX_EVENTS, TOPICS
 
-        self.tail = Tail(self.kafka, [MAILBOX_EVENTS.name, ACCOUNT_EVENTS.name], prefix=self.prefix)
+        self.tail = Tail(self.kafka, [topic.name for topic in TOPICS if topic.truth], prefix=self.prefix)
         self.folded = FoldedPositions(self.database_url, self.pool)
         self.fresh = Freshness("mailboxes", MAILBOX_EVENTS.name, self.tail, self.folded)
         TimeToVisible(self.tail, self.folded, self.metrics)
@@ -172,7 +172,7 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     from gateways.stores.snapshots import Snapshots
     from gateways.stores.work_positions import Destruction, EffectPositions, TimerClaims
     from gateways.work_measures import DecisionMeasures, TimerMeasures
-    from handlers import accounts, discard, mailboxes, parse
+    from handlers import accounts, close_users, connections, discard, mailboxes, parse
     from handlers.decider import Decider
     from handlers.effector import Effector
     from handlers.timers import Timers
@@ -185,7 +185,7 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     prepares = mailboxes.PreparesMail(house.keyring, sealing, house.blobs, parser)
     decisions = DecisionMeasures(house.metrics)
     letters = MeasuredDeadLetters(house.command_log, house.metrics)
-    for context in (mailboxes.context(prepares), accounts.context()):
+    for context in (mailboxes.context(prepares), accounts.context(), connections.context()):
         decider = Decider(context, log, Snapshots(house.pool), letters)
         decider.on_stopped = end_process
         house.checks[f"decider of {context.name}"] = decider.trouble
@@ -195,7 +195,12 @@ async def declare_work(house: House, subscriptions: Any) -> None:
         decisions.watch(context.name, decider, consumed)
         house.stack.push_async_callback(decider.stop)
     later = parse.ParsesLater(prepares, house.keyring, raw_mail, parser, house.command_log)
-    for effect in (parse.effect(later), discard.effect(house.blobs)):
+    effects = (
+        parse.effect(later),
+        discard.effect(house.blobs),
+        close_users.effect(house.command_log, house.keyring),
+    )
+    for effect in effects:
         effector = Effector(effect, EffectPositions(house.pool))
         effector.subscription = subscriptions.subscribe(
             [effect.topic], group=f"effect.{effect.name}", consumes=effector, in_a_hurry=False
@@ -211,10 +216,14 @@ async def declare_projections(house: House, subscriptions: Any) -> None:
     from projections.catalogue import of_topic
     from projections.projector import Projector
     from schemas import events
-    from schemas.topics import ACCOUNT_EVENTS, MAILBOX_EVENTS
+    from schemas.topics import ACCOUNT_EVENTS, CONNECTION_EVENTS, MAILBOX_EVENTS
 
     stopped = StoppedProjections(house.metrics)
-    for topic, vocabulary in ((MAILBOX_EVENTS.name, events.MAILBOX), (ACCOUNT_EVENTS.name, events.ACCOUNT)):
+    for topic, vocabulary in (
+        (MAILBOX_EVENTS.name, events.MAILBOX),
+        (ACCOUNT_EVENTS.name, events.ACCOUNT),
+        (CONNECTION_EVENTS.name, events.CONNECTION),
+    ):
         projector = Projector(topic, of_topic(topic), vocabulary, house.pool)
         projector.subscription = subscriptions.subscribe(
             [topic], group=f"projector.{topic}", consumes=projector, max_records=2000

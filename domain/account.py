@@ -1,11 +1,13 @@
-"""Plans, accounts and API keys: who may do what."""
+"""Plans, accounts, API keys and an account's users: who may do what."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
+from domain import users
 from domain.plans import LARGEST_COUNT, LONGEST_LIFETIME_MINUTES, Limits
 from domain.scopes import unknown_among
+from domain.users import UserCommand, UserEvent
 
 #: Plans are decided in one place, under this key.
 PLANS_KEY = "plans"
@@ -46,7 +48,7 @@ class RevokeApiKey:
     key: str
 
 
-AccountCommand = DefinePlan | CreateAccount | AssignPlan | IssueApiKey | RevokeApiKey
+AccountCommand = DefinePlan | CreateAccount | AssignPlan | IssueApiKey | RevokeApiKey | UserCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,14 @@ class AccountCommandRefused:
 
 
 AccountEvent = (
-    PlanDefined | PlanRefused | AccountCreated | PlanAssigned | ApiKeyIssued | ApiKeyRevoked | AccountCommandRefused
+    PlanDefined
+    | PlanRefused
+    | AccountCreated
+    | PlanAssigned
+    | ApiKeyIssued
+    | ApiKeyRevoked
+    | AccountCommandRefused
+    | UserEvent
 )
 
 
@@ -109,14 +118,16 @@ class Account:
     keys: list[str] = field(default_factory=list)
 
 
-Document = Account
+Document = Account | users.Document
 Key = tuple[str, str]
 Documents = Mapping[Key, Document | None]
 
 
 def needs(command: AccountCommand, key: str) -> list[Key]:
     """The documents a decision on this command reads; `key` is the key of its record."""
-    return [] if isinstance(command, DefinePlan) else [("account", key)]
+    if isinstance(command, DefinePlan):
+        return []
+    return [("account", key), *(users.needs(command) if isinstance(command, UserCommand) else [])]
 
 
 def decide(documents: Documents, command: AccountCommand, now: object) -> list[AccountEvent]:
@@ -125,7 +136,11 @@ def decide(documents: Documents, command: AccountCommand, now: object) -> list[A
     if isinstance(command, DefinePlan):
         reason = _fault_of(command.limits)
         return [PlanRefused(command.name, reason) if reason else PlanDefined(command.name, command.limits)]
-    account = documents.get(("account", command.account))
+    found = documents.get(("account", command.account))
+    account = found if isinstance(found, Account) else None
+    if isinstance(command, UserCommand):
+        unknown = users.UserRefused(command.account, command.user, "unknown_account")
+        return [users.decide(documents, command) if account else unknown]
     if isinstance(command, CreateAccount):
         known = AccountCommandRefused("CreateAccount", command.account, "already")
         return [known if account else AccountCreated(command.account, command.plan)]
@@ -159,6 +174,8 @@ def touches(event: AccountEvent) -> list[Key]:
     match event:
         case AccountCreated() | PlanAssigned() | ApiKeyIssued() | ApiKeyRevoked():
             return [("account", event.account)]
+        case users.UserCreated() | users.UserDeleted() | users.UserRefused():
+            return users.touches(event)
         case _:
             return []
 
@@ -170,7 +187,9 @@ def evolve(documents: Documents, event: AccountEvent) -> dict[Key, Document | No
             return {("account", event.account): Account(event.plan)}
         case PlanAssigned() | ApiKeyIssued() | ApiKeyRevoked():
             account = documents.get(("account", event.account))
-            return {("account", event.account): _changed(account, event)} if account else {}
+            return {("account", event.account): _changed(account, event)} if isinstance(account, Account) else {}
+        case users.UserCreated() | users.UserDeleted() | users.UserRefused():
+            return {**users.evolve(event)}
         case PlanDefined() | PlanRefused() | AccountCommandRefused():
             return {}
         case _:

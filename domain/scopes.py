@@ -3,7 +3,15 @@
 from collections.abc import Iterable
 from typing import Final, Literal, get_args
 
-KeyScope = Literal["mailboxes:read", "mailboxes:write", "events:read"]
+KeyScope = Literal[
+    "mailboxes:read",
+    "mailboxes:write",
+    "events:read",
+    "users:read",
+    "users:write",
+    "connections:read",
+    "connections:write",
+]
 #: Every scope there is. To write includes to read.
 SCOPES: Final[tuple[KeyScope, ...]] = get_args(KeyScope)
 

@@ -1,22 +1,28 @@
-"""The decider of plans, accounts and API keys."""
+"""The decider of plans, accounts, API keys and users."""
 
 from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from domain import account
+from domain import account, users
 from handlers.context import Context, json_commands
 from schemas import commands, events, topics
 
 FOLD_VERSION: Final = 1
 DOCUMENTS: Final[dict[str, TypeAdapter[Any]]] = {
     "account": TypeAdapter(account.Account),
+    "user": TypeAdapter(users.User),
+    "email": TypeAdapter(users.Taken),
+    "external_id": TypeAdapter(users.Taken),
+    "made": TypeAdapter(users.Made),
     "sequence": TypeAdapter(int),
 }
 
 
 def _subject(command: account.AccountCommand) -> str:
-    return command.name if isinstance(command, account.DefinePlan) else command.account
+    if isinstance(command, account.DefinePlan):
+        return command.name
+    return command.user if isinstance(command, users.UserCommand) else command.account
 
 
 def context() -> Context:

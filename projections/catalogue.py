@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from projections import accounts, feed, mailboxes, messages, timers
+from projections import accounts, connections, feed, mailboxes, messages, timers, users
 from projections.projection import Projection
 
 PROJECTIONS: Final[tuple[Projection, ...]] = (
@@ -11,6 +11,8 @@ PROJECTIONS: Final[tuple[Projection, ...]] = (
     timers.PROJECTION,
     feed.PROJECTION,
     accounts.PROJECTION,
+    users.PROJECTION,
+    connections.PROJECTION,
 )
 
 

@@ -3,8 +3,10 @@
 from typing import Final, get_args
 
 from domain.account import AccountCommand
+from domain.connection_commands import ConnectionCommand
 from domain.mailbox_commands import MailboxCommand
 from schemas.vocabulary import Vocabulary
 
 MAILBOX: Final = Vocabulary("mailbox", get_args(MailboxCommand))
 ACCOUNT: Final = Vocabulary("account", get_args(AccountCommand))
+CONNECTION: Final = Vocabulary("connection", get_args(ConnectionCommand))

@@ -3,6 +3,7 @@
 from typing import Final, get_args
 
 from domain.account import AccountEvent
+from domain.connection_events import ConnectionEvent
 from domain.mailbox_events import MailboxEvent
 from domain.outcomes import EventSkipped, InputReset, InputsAdvanced, LogOpened, Outcome
 from schemas.vocabulary import Vocabulary
@@ -18,3 +19,4 @@ LOG: Final = Vocabulary(
 )
 MAILBOX: Final = Vocabulary("mailbox", (*get_args(MailboxEvent), *get_args(Outcome)), others=(LOG,))
 ACCOUNT: Final = Vocabulary("account", (*get_args(AccountEvent), *get_args(Outcome)), others=(LOG,))
+CONNECTION: Final = Vocabulary("connection", (*get_args(ConnectionEvent), *get_args(Outcome)), others=(LOG,))

@@ -54,9 +54,15 @@ MAIL_RAW: Final = Topic(
 MAILBOX_EVENTS: Final = Topic(
     "mailbox.events", "owner", "what happened to mailboxes and their messages", FOREVER, truth=True
 )
-ACCOUNT_COMMANDS: Final = Topic("account.commands", "account", "plans, accounts, API keys", 30 * DAY_MS)
+ACCOUNT_COMMANDS: Final = Topic("account.commands", "account", "plans, accounts, API keys, users", 30 * DAY_MS)
 ACCOUNT_EVENTS: Final = Topic(
-    "account.events", "account", "what happened to plans, accounts and API keys", FOREVER, truth=True
+    "account.events", "account", "what happened to plans, accounts, API keys and users", FOREVER, truth=True
+)
+CONNECTION_COMMANDS: Final = Topic(
+    "connection.commands", "user", "authorise, refresh, revoke, use: what is asked of connections", 30 * DAY_MS
+)
+CONNECTION_EVENTS: Final = Topic(
+    "connection.events", "user", "what happened to users' connections and their tokens", FOREVER, truth=True
 )
 DEAD_LETTERS: Final = Topic(
     "dead.letters", "the original's", "full original bytes, headers and cause", 90 * DAY_MS, acknowledged=False
@@ -67,6 +73,16 @@ DECIDED_IN: Final = {
     MAILBOX_COMMANDS.name: MAILBOX_EVENTS.name,
     MAIL_RAW.name: MAILBOX_EVENTS.name,
     ACCOUNT_COMMANDS.name: ACCOUNT_EVENTS.name,
+    CONNECTION_COMMANDS.name: CONNECTION_EVENTS.name,
 }
 
-TOPICS: Final = (MAILBOX_COMMANDS, MAIL_RAW, MAILBOX_EVENTS, ACCOUNT_COMMANDS, ACCOUNT_EVENTS, DEAD_LETTERS)
+TOPICS: Final = (
+    MAILBOX_COMMANDS,
+    MAIL_RAW,
+    MAILBOX_EVENTS,
+    ACCOUNT_COMMANDS,
+    ACCOUNT_EVENTS,
+    CONNECTION_COMMANDS,
+    CONNECTION_EVENTS,
+    DEAD_LETTERS,
+)

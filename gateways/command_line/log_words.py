@@ -118,7 +118,11 @@ async def _replay(installation: "Installation", names: Sequence[str], *, dry_run
     from projections.replay import CannotReplay, Rebuild  # noqa: PLC0415 - as above
     from schemas import events, topics  # noqa: PLC0415 - as above
 
-    vocabularies = {topics.MAILBOX_EVENTS.name: events.MAILBOX, topics.ACCOUNT_EVENTS.name: events.ACCOUNT}
+    vocabularies = {
+        topics.MAILBOX_EVENTS.name: events.MAILBOX,
+        topics.ACCOUNT_EVENTS.name: events.ACCOUNT,
+        topics.CONNECTION_EVENTS.name: events.CONNECTION,
+    }
     log = EventLog(installation.kafka, prefix=installation.topic_prefix)
     try:
         async with tables_of(installation) as pool:

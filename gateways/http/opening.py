@@ -32,6 +32,7 @@ from gateways.stores.mail_store import MailStore
 from gateways.stores.postgres import Pool
 from gateways.stores.rates import Limit, Rates
 from schemas import asyncapi, commands, events
+from schemas.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,18 @@ async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
     stack.push_async_callback(records.close)
     stock = KeyStock(parts.keyring)
     stack.push_async_callback(stock.close)
+
+    def decisions(commands_: Vocabulary, events_: Vocabulary) -> Decisions:
+        return Decisions(parts.command_log, parts.tail, parts.folded, commands=commands_, events=events_)
+
     services = Services(
         pool=parts.pool,
         keyset=parts.keyset,
         keyring=parts.keyring,
         key_stock=stock,
-        decisions=Decisions(
-            parts.command_log, parts.tail, parts.folded, commands=commands.MAILBOX, events=events.MAILBOX
-        ),
+        decisions=decisions(commands.MAILBOX, events.MAILBOX),
+        account_decisions=decisions(commands.ACCOUNT, events.ACCOUNT),
+        connection_decisions=decisions(commands.CONNECTION, events.CONNECTION),
         command_log=parts.command_log,
         folded=parts.folded,
         mail=MailStore(parts.keyring, records, parts.blobs),

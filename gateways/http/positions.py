@@ -18,7 +18,11 @@ NOT_REACHED: Final = (
     "What can be read is still before `X-After-Position`; try again shortly, or read without the header what there is."
 )
 #: The projection whose rows answer questions about a topic's facts.
-READ_BY: Final = {topics.MAILBOX_EVENTS.name: "messages", topics.ACCOUNT_EVENTS.name: "accounts"}
+READ_BY: Final = {
+    topics.MAILBOX_EVENTS.name: "messages",
+    topics.ACCOUNT_EVENTS.name: "users",
+    topics.CONNECTION_EVENTS.name: "connections",
+}
 
 
 def position_text(topic: str, partition: int, offset: int) -> str:

@@ -36,7 +36,7 @@ class ReadsMail(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """Everything behind the HTTP surface. `decisions` is that of the mailbox context.
+    """Everything behind the HTTP surface. `decisions` are those of the mailbox context, the other two of theirs.
 
     `checks` are further dependencies that `/readyz` names: each returns, or raises what is wrong. `kafka` are the brokers as
     clients find them. `tail` and `asyncapi` may be missing: lag is then not told, and the document is not served.
@@ -47,6 +47,8 @@ class Services:
     keyring: Keyring
     key_stock: KeyStock
     decisions: Decisions
+    account_decisions: Decisions
+    connection_decisions: Decisions
     command_log: CommandLog
     folded: FoldedPositions
     mail: ReadsMail

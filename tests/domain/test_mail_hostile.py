@@ -159,7 +159,7 @@ def read_everything(raw: bytes) -> None:
     for attachment in parsed.attachments:
         assert len(mail.attachment_bytes(raw, attachment.index)) == attachment.size
     stored = json.dumps(asdict(parsed), ensure_ascii=False).encode("utf-8")
-    assert b"\\u0000" not in stored
+    assert b"\\u0000" not in stored.replace(b"\\\\", b"")  # a backslash of the mail's own is written as two
     mail.message_id(raw)
 
 

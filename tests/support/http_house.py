@@ -126,6 +126,10 @@ def _services(house: House, **more: Any) -> Services:
         keyring=house.keyring,
         key_stock=KeyStock(house.keyring),
         decisions=Decisions(log, house.tail, house.folded, commands=commands.MAILBOX, events=events.MAILBOX),
+        account_decisions=Decisions(log, house.tail, house.folded, commands=commands.ACCOUNT, events=events.ACCOUNT),
+        connection_decisions=Decisions(
+            log, house.tail, house.folded, commands=commands.CONNECTION, events=events.CONNECTION
+        ),
         command_log=log,
         folded=house.folded,
         mail=MailStore(house.keyring, RawMailLog(house.kafka, prefix=house.prefix), house.blobs),

@@ -299,13 +299,18 @@ async def _started(stack: AsyncExitStack, part: Any) -> Any:
 
 def _services(house: StreamsHouse, request_limit: Limit | None) -> Services:
     command_log = CommandLog(house.kafka, prefix=house.prefix)
-    decisions = Decisions(command_log, house.tail, house.folded, commands=commands.MAILBOX, events=events.MAILBOX)
+
+    def decisions(commands_: Vocabulary, events_: Vocabulary) -> Decisions:
+        return Decisions(command_log, house.tail, house.folded, commands=commands_, events=events_)
+
     return Services(
         pool=house.pool,
         keyset=house.keyset,
         keyring=house.keyring,
         key_stock=KeyStock(house.keyring),
-        decisions=decisions,
+        decisions=decisions(commands.MAILBOX, events.MAILBOX),
+        account_decisions=decisions(commands.ACCOUNT, events.ACCOUNT),
+        connection_decisions=decisions(commands.CONNECTION, events.CONNECTION),
         command_log=command_log,
         folded=house.folded,
         mail=cast("Any", None),
