@@ -112,7 +112,13 @@ def test_a_mail_is_seen_by_everybody_who_has_to_do_with_it(house: Up) -> None:
 def test_a_role_without_http_answers_operators_and_nobody_else(house: Up) -> None:
     assert requests.get(f"{workers(house)}/livez", timeout=10).json() == {"ok": True}
     looked_at = requests.get(f"{workers(house)}/readyz", timeout=10).json()["dependencies"]
-    assert looked_at.keys() == {"postgres", "kafka", "decider of mailbox", "decider of account"}
+    assert looked_at.keys() == {
+        "postgres",
+        "kafka",
+        "decider of mailbox",
+        "decider of account",
+        "decider of connection",
+    }
     unknown, wrong = (
         requests.get(f"{workers(house)}/", timeout=10),
         requests.post(f"{workers(house)}/livez", timeout=10),

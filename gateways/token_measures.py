@@ -1,0 +1,60 @@
+"""How connected accounts are doing, for Prometheus: tokens by state, how long they last, and what came of refreshing them."""
+
+import asyncio
+import logging
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from gateways.stores.postgres import UNREACHABLE, Pool
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 5.0
+STATES: Final = "select provider, state, count(*) from connections group by provider, state"
+EXPIRY: Final = """
+select provider, extract(epoch from min(token_expires_at) - now()), count(*) filter (where refresh_due <= now())
+from connections where state = 'active' and token_expires_at is not null group by provider
+"""
+
+
+class TokenMeasures:
+    """Looked up every few seconds, and counted as it happens."""
+
+    def __init__(self, pool: Pool, registry: CollectorRegistry) -> None:
+        self._pool = pool
+        self._connections = Gauge(
+            "postledger_connections", "Connections by state", ["provider", "state"], registry=registry
+        )
+        self._expiry = Gauge(
+            "postledger_token_expiry_seconds",
+            "Seconds until the first access token of an active connection expires",
+            ["provider"],
+            registry=registry,
+        )
+        self._due = Gauge("postledger_tokens_due", "Tokens due to be refreshed", ["provider"], registry=registry)
+        self._refreshes = Counter(
+            "postledger_token_refreshes_total", "Refreshes tried", ["provider", "outcome"], registry=registry
+        )
+
+    def refreshed(self, provider: str, outcome: str) -> None:
+        """`outcome`: refreshed, transient, client_broken or invalid_grant."""
+        self._refreshes.labels(provider, outcome).inc()
+
+    async def run(self) -> None:
+        """Until cancelled; an unreachable Postgres is waited for."""
+        while True:
+            try:
+                states, expiry = await self._pool.fetch(STATES), await self._pool.fetch(EXPIRY)
+            except UNREACHABLE as error:
+                log.warning("connections can't be counted", extra={"cause": repr(error)})
+            else:
+                self._connections.clear()
+                for provider, state, count in states:
+                    self._connections.labels(provider, state).set(count)
+                self._expiry.clear()
+                self._due.clear()
+                for provider, seconds, due in expiry:
+                    self._expiry.labels(provider).set(float(seconds))
+                    self._due.labels(provider).set(due)
+            await asyncio.sleep(LOOK_SECONDS)
