@@ -8,19 +8,19 @@ python main.py --help     everything else
 import asyncio
 import os
 import signal
-import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from gateways.command_line.failures import USAGE, Failed
 from gateways.command_line.log_words import add_log_words
 from gateways.command_line.output import Output, show_rows
+from gateways.command_line.role_words import add_role_words
 from gateways.command_line.words import add_words, greeting
 
 if TYPE_CHECKING:
@@ -130,22 +130,22 @@ async def open_http(house: House) -> None:
 
 async def open_smtp(house: House) -> None:
     """Listens for SMTP until the house is closed."""
-    from gateways.mail_in.smtp import SmtpServer
+    from gateways.mail_in import opening
     from gateways.mail_in.smtp_limits import Limits
-    from gateways.mail_in.smtp_measures import SmtpMeasures
 
     settings = house.settings
-    limits = Limits(connections=settings.smtp_connections, connections_per_client=settings.smtp_connections_per_client)
-    if settings.rates == "off":
-        limits = replace(limits, connections=2000, connections_per_client=None)
-    tls = None
-    if settings.tls_certificate:
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    counts = SmtpMeasures(house.metrics)
-    server = SmtpServer(house.door(), limits=limits, tls_context=tls, hostname=settings.mail_domain, counts=counts)
-    await server.start(*settings.smtp_address)
-    house.stack.push_async_callback(server.stop)
+    await opening.open_smtp(
+        house.door(),
+        house.stack,
+        address=settings.smtp_address,
+        hostname=settings.mail_domain,
+        limits=Limits(
+            connections=settings.smtp_connections, connections_per_client=settings.smtp_connections_per_client
+        ),
+        rates_on=settings.rates == "on",
+        certificate=(settings.tls_certificate, settings.tls_key) if settings.tls_certificate else None,
+        metrics=house.metrics,
+    )
 
 
 async def open_health(house: House, address: tuple[str, int]) -> None:
@@ -346,20 +346,16 @@ def up() -> None:
     """Everything on this machine: Kafka, Postgres and all roles."""
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: sys.exit(0))  # nothing has begun yet; the supervisor listens from then on
-    from gateways.local_ports import check_free
-    from gateways.local_servers import Servers, running
-    from gateways.supervisor import Supervisor
+    from gateways.command_line.up import supervisor_of
 
     settings = _read()
-    given = None
-    if settings.kafka and settings.database_url:
-        given = Servers(settings.kafka, settings.database_url.get_secret_value())
-    elif settings.kafka or settings.database_url:
-        raise Failed("Name both servers, POSTLEDGER_KAFKA and POSTLEDGER_DATABASE_URL, or neither.", code=USAGE)
-    if not running(settings.data):  # else that is the better sentence, and the lock will say it
-        for setting, address in settings.listening.items():
-            check_free(setting, *address)
-    supervisor = Supervisor(settings.data, program=Path(__file__).absolute(), servers=given)
+    supervisor = supervisor_of(
+        settings.data,
+        program=Path(__file__).absolute(),
+        kafka=settings.kafka,
+        database_url=settings.database_url.get_secret_value() if settings.database_url else None,
+        listening=settings.listening,
+    )
 
     def ready(seconds: float) -> None:
         told = greeting(
@@ -386,39 +382,7 @@ def _role(
     _run(lambda: run_roles(settings, roles, ready_file, checked=after is not None))
 
 
-@cli.command()
-def http() -> None:
-    """The role that answers HTTP."""
-    _role("http")
-
-
-@cli.command()
-def smtp() -> None:
-    """The role that takes mail in by SMTP."""
-    _role("smtp")
-
-
-@cli.command()
-def work() -> None:
-    """The role that decides and acts."""
-    _role("work")
-
-
-@cli.command()
-def project() -> None:
-    """The role that folds events into tables."""
-    _role("project")
-
-
-@cli.command(hidden=True)
-def roles(
-    names: list[str],
-    ready_file: Annotated[Path | None, typer.Option()] = None,
-    after: Annotated[Path | None, typer.Option()] = None,
-    provision: Annotated[Path | None, typer.Option()] = None,
-) -> None:
-    """Several roles in one process, as `up` starts them."""
-    _role(*names, ready_file=ready_file, after=after, provision=provision)
+add_role_words(cli, _role)
 
 
 @cli.command()
