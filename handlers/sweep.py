@@ -1,0 +1,88 @@
+"""Destroys tokens that belong to no connection: a connecting that was cut short left them, or a restored backup.
+
+What is destroyed can't be had back, so it has to be sure: the row is old enough for its command to have lapsed, and the
+tables have caught up with a log that could still have told of its connection.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+from domain.tokens import Revoked, Secrets
+
+log = logging.getLogger(__name__)
+
+#: Seconds between sweeps.
+SWEEP_SECONDS: Final = 600.0
+#: Seconds after which no command that was to name the row can take effect any more.
+OLD_SECONDS: Final = 3600.0
+
+
+class Held(Protocol):
+    @property
+    def connection(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def secrets(self) -> Secrets: ...
+
+
+class KeepsTokens(Protocol):
+    async def orphans(self, *, older_than: float) -> Sequence[Held]:
+        """Rows that were written so many seconds ago or more, and whose connection is not in the tables or is revoked."""
+        ...
+
+    async def destroy(self, connection: str) -> object: ...
+
+
+class KnowsHowFar(Protocol):
+    async def caught_up(self) -> bool:
+        """Whether the tables hold everything that stands in the log at this moment; raises where that can't be known."""
+        ...
+
+
+class RevokesTokens(Protocol):
+    async def revoke(self, secrets: Secrets) -> Revoked: ...
+
+
+class Sweeping:
+    """Looks for such tokens from time to time."""
+
+    def __init__(
+        self,
+        vault: KeepsTokens,
+        connectors: Mapping[str, RevokesTokens],
+        tables: KnowsHowFar,
+        *,
+        old_seconds: float = OLD_SECONDS,
+        sweep_seconds: float = SWEEP_SECONDS,
+    ) -> None:
+        self._vault = vault
+        self._connectors = connectors
+        self._tables = tables
+        self._old_seconds = old_seconds
+        self._sweep_seconds = sweep_seconds
+
+    async def run(self) -> None:
+        """Until cancelled; what can't be reached is waited for."""
+        while True:
+            try:
+                await self.sweep()
+            except Exception:
+                log.exception("sweeping waits")
+            await asyncio.sleep(self._sweep_seconds)
+
+    async def sweep(self) -> int:
+        """Once: how many there were."""
+        if not await self._tables.caught_up():
+            return 0
+        orphans = await self._vault.orphans(older_than=self._old_seconds)
+        for held in orphans:
+            answer = await self._connectors[held.provider].revoke(held.secrets)
+            await self._vault.destroy(held.connection)
+            log.warning(
+                "tokens of no connection were destroyed",
+                extra={"connection": held.connection, "at_provider": answer.at_provider},
+            )
+        return len(orphans)
