@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from domain.connection_commands import ReportRefresh
 from domain.connection_events import ReauthCode, Token
@@ -57,15 +57,13 @@ class Held(Protocol):
 class KeepsTokens(Protocol):
     """The vault. Everything raises where it can't be reached."""
 
-    async def get(self, connection: str) -> Held | None: ...
+    async def get(self, connection: str) -> Any: ...
 
-    async def lease(self, connections: Sequence[str], *, seconds: float, holder: str) -> Sequence[Held]:
+    async def lease(self, connections: Sequence[str], *, seconds: float, holder: str) -> Sequence[Any]:
         """Those of them whose lease was free or has lapsed, leased to the holder now."""
         ...
 
-    async def switch(
-        self, connection: str, *, holder: str, version: int, secrets: Secrets, fingerprint: str
-    ) -> int | None:
+    async def switch(self, held: Any, *, holder: str, secrets: Secrets, fingerprint: str) -> int | None:
         """Writes new tokens beside the old and switches to them: the new version, or None where the lease was lost."""
         ...
 
@@ -282,9 +280,7 @@ class Refreshing:
 
     async def _switch(self, held: Held, lease: Lease, answer: Refreshed, asked_by: AskedBy) -> None:
         fingerprint = self._vault.fingerprint_of(answer.secrets)
-        version = await self._vault.switch(
-            held.connection, holder=lease.holder, version=held.version, secrets=answer.secrets, fingerprint=fingerprint
-        )
+        version = await self._vault.switch(held, holder=lease.holder, secrets=answer.secrets, fingerprint=fingerprint)
         if version is None:
             log.warning("a lease was lost to somebody else", extra={"connection": held.connection})
             return

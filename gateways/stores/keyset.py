@@ -19,7 +19,19 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from domain.fields import Digest
 
-Purpose = Literal["address", "message-id", "mailbox-token", "idempotency", "fingerprint"]
+Purpose = Literal[
+    "address",
+    "message-id",
+    "mailbox-token",
+    "idempotency",
+    "fingerprint",
+    "user-email",
+    "user-external-id",
+    "connection-account",
+    "connection-subject",
+    "token",
+    "consent",
+]
 TOKEN_PREFIX: Final = "uct_"  # noqa: S105 - a prefix that scanners recognise, no secret
 
 
@@ -56,6 +68,10 @@ class Keyset:
         """An HMAC-SHA-256 under this installation's key for the purpose, in base64url: for look-ups and comparisons."""
         return Digest(base64.urlsafe_b64encode(self._mac(purpose, parts)).rstrip(b"=").decode())
 
+    def sealing_key(self, purpose: Purpose) -> bytes:
+        """A key of this installation for what is sealed for minutes only, and so under no key that is rotated."""
+        return self._derive(purpose)
+
     def mailbox_token(self, mailbox: str, version: int) -> str:
         """The session token of a mailbox: recomputed whenever it is needed, stored nowhere."""
         return f"{TOKEN_PREFIX}{mailbox.removeprefix('mbx_')}{self.digest('mailbox-token', mailbox, str(version))}"
@@ -66,10 +82,12 @@ class Keyset:
         genuine = hmac.compare_digest(token.encode(), self.mailbox_token(mailbox, version).encode())
         return mailbox if genuine else None
 
+    def _derive(self, purpose: Purpose) -> bytes:
+        return HKDF(SHA256(), 32, salt=None, info=f"postledger {purpose}".encode()).derive(self._installation)
+
     def _mac(self, purpose: Purpose, parts: tuple[str, ...]) -> bytes:
         if purpose not in self._derived:
-            derive = HKDF(SHA256(), 32, salt=None, info=f"postledger {purpose}".encode())
-            self._derived[purpose] = hmac.new(derive.derive(self._installation), digestmod=sha256)
+            self._derived[purpose] = hmac.new(self._derive(purpose), digestmod=sha256)
         mac = self._derived[purpose].copy()  # a copy knows its key already: a fourth of the time of a new one
         mac.update("\x1f".join(parts).encode("utf-8", "surrogatepass"))
         return mac.digest()

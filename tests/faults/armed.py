@@ -24,11 +24,11 @@ from typing import Any, Final
 SESSION_MS: Final = 2000
 
 
-def _always(*_: Any) -> bool:
+def _always(*_: Any, **__: Any) -> bool:
     return True
 
 
-def _fsync_of_a_blob(*_: Any) -> bool:
+def _fsync_of_a_blob(*_: Any, **__: Any) -> bool:
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_code.co_name == "_put" and frame.f_code.co_filename.endswith("blobs.py"):
@@ -38,15 +38,15 @@ def _fsync_of_a_blob(*_: Any) -> bool:
 
 
 def _to(topic: str) -> Callable[..., bool]:
-    return lambda _self, found, *_: found == topic
+    return lambda _self, found, *_, **__: found == topic
 
 
-def _whole_mail_answered(wire: Any, *_: Any) -> bool:
+def _whole_mail_answered(wire: Any, *_: Any, **__: Any) -> bool:
     return any(reply.startswith(b"250 2.0.0") for reply in wire._replies)
 
 
 def _of_kind(kind: str) -> Callable[..., bool]:
-    return lambda _self, timer, *_: timer.kind == kind
+    return lambda _self, timer, *_, **__: timer.kind == kind
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,20 @@ POINTS: Final = {
 }
 
 
+#: Of refreshing: they take a provider, and have a test of their own.
+TOKEN_POINTS: Final = {
+    "K15 leased": Point("work", "gateways.stores.vault:Vault.lease", "after", lambda _self, found, **_: bool(found)),
+    "K15 rotated, not kept": Point("work", "gateways.stores.vault:Vault.switch", "before"),
+    "K15 kept, not reported": Point("work", "gateways.stores.vault:Vault.switch", "after"),
+    "K15 reported": Point("work", "handlers.reporting:Reports.refresh", "after"),
+    "K15 revoked at the provider": Point("work", "gateways.stores.vault:Vault.destroy", "before"),
+    "K15 destroyed, not reported": Point("work", "gateways.stores.vault:Vault.destroy", "after"),
+}
+
+
 def arm(name: str, nth: int, act: Callable[[], None]) -> None:
     """Has `act` called at the n-th pass of a point."""
-    point, passes = POINTS[name], 0
+    point, passes = (POINTS | TOKEN_POINTS)[name], 0
 
     def reached() -> None:
         nonlocal passes
@@ -102,7 +113,7 @@ def arm(name: str, nth: int, act: Callable[[], None]) -> None:
 
     @functools.wraps(original)
     async def awaited(*args: Any, **named: Any) -> Any:
-        counts = point.when(*args)
+        counts = point.when(*args, **named)
         if counts and point.moment == "before":
             reached()
         answer = await original(*args, **named)
@@ -112,7 +123,7 @@ def arm(name: str, nth: int, act: Callable[[], None]) -> None:
 
     @functools.wraps(original)
     def called(*args: Any, **named: Any) -> Any:
-        counts = point.when(*args)
+        counts = point.when(*args, **named)
         if counts and point.moment == "before":
             reached()
         answer = original(*args, **named)

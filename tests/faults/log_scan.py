@@ -10,7 +10,10 @@ from domain.outcomes import InputReset
 from schemas import commands, events, raw_mail
 from schemas.envelope import Record, Source, first
 from schemas.raw_mail import RawMail
+from schemas.vocabulary import Vocabulary
 from tests.faults.observed import Violation
+
+COMMANDS = {found.context: found for found in vars(commands).values() if isinstance(found, Vocabulary)}
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,11 @@ def partitions(records: Iterable[Record]) -> dict[int, list[Record]]:
     return {number: sorted(rest, key=lambda record: record.offset) for number, rest in sorted(found.items())}
 
 
-def facts(records: Iterable[Record]) -> list[Fact]:
+def facts(records: Iterable[Record], vocabulary: Vocabulary = events.MAILBOX) -> list[Fact]:
     """The valid events of the context; `log.*` records are about the log itself."""
     valid = [(record, first(record.headers)) for record in records if not record.void]
     return [
-        Fact(record, headers, events.MAILBOX.decode(headers["ce_type"], record.value))
+        Fact(record, headers, vocabulary.decode(headers["ce_type"], record.value))
         for record, headers in valid
         if not headers.get("ce_type", "").startswith("log.")
     ]
@@ -75,7 +78,8 @@ def command_of(record: Record) -> Any:
         if "mail" in headers:
             return raw_mail.read(record)
         if headers.get("ce_type") and headers.get("ce_id"):
-            return commands.MAILBOX.decode(headers["ce_type"], record.value)
+            vocabulary = COMMANDS.get(record.topic.partition(".")[0], commands.MAILBOX)
+            return vocabulary.decode(headers["ce_type"], record.value)
     except ValueError:
         pass
     return None

@@ -3,10 +3,10 @@
 import hashlib
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from gateways.stores.mail_store import MailStore
-from handlers.mailboxes import DOCUMENTS, FOLD_VERSION
+from handlers import connections, mailboxes
 from projections import messages
 from schemas.envelope import Record
 from schemas.snapshots import Checkpoint
@@ -19,6 +19,7 @@ SHOWN = (
     "where shown_at is not null"
 )
 assert "shown_at" in messages.DDL
+DOCUMENTS = {"mailbox": mailboxes.DOCUMENTS, "connection": connections.DOCUMENTS}
 
 
 @dataclass
@@ -75,11 +76,15 @@ def _blobs(house: Installation) -> dict[str, float]:
     return {name: time.time() - path.stat().st_mtime for name, path in found.items()}
 
 
-async def snapshots(house: Installation) -> list[Snapshot]:
-    """The mailbox decider's snapshot of every partition."""
+class HasPool(Protocol):
+    @property
+    def pool(self) -> Any: ...
+
+
+async def snapshots(house: HasPool, context: str = f"mailbox.v{mailboxes.FOLD_VERSION}") -> list[Snapshot]:
+    """The snapshot of every partition that the decider of this context has taken."""
     import orjson
 
-    context = f"mailbox.v{FOLD_VERSION}"
     rows = await house.pool.fetch("select * from decider_checkpoints where context = $1", context)
     return [
         Snapshot(
@@ -91,8 +96,9 @@ async def snapshots(house: Installation) -> list[Snapshot]:
     ]
 
 
-async def _documents(house: Installation, context: str, partition: int) -> dict[tuple[str, str], Any]:
+async def _documents(house: HasPool, context: str, partition: int) -> dict[tuple[str, str], Any]:
     rows = await house.pool.fetch(
         "select kind, id, document from decider_state where context = $1 and partition = $2", context, partition
     )
-    return {(row["kind"], row["id"]): DOCUMENTS[row["kind"]].validate_json(row["document"]) for row in rows}
+    readers = DOCUMENTS[context.partition(".")[0]]
+    return {(row["kind"], row["id"]): readers[row["kind"]].validate_json(row["document"]) for row in rows}

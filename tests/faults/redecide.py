@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, get_args
 
+from domain.connection_commands import CloseUser, ReportRefresh, ReportRevocation, ReportUse
 from domain.mailbox_commands import ExpireMailbox, PurgeMailbox, ReceiveMail, ReportParsed
 from domain.mailbox_events import MessageReceived, MessageRejected, RawPlace
 from domain.outcomes import CommandFailed, CommandLapsed, CommandUnreadable, Outcome
@@ -18,18 +19,26 @@ from schemas.envelope import Record, Source, first, milliseconds, moment
 from schemas.raw_mail import RawMail
 from tests.faults.log_scan import Claim, Fact, command_of
 from tests.faults.observed import Key, Snapshot, Violation
-from tests.support.spec import MAILBOX, Fold
+from tests.support.spec import MAILBOX, Fold, Rules
 
-MAY_END_IN_NOTHING = (ReportParsed, ExpireMailbox, PurgeMailbox)
+MAY_END_IN_NOTHING = (
+    ReportParsed, ExpireMailbox, PurgeMailbox, ReportRefresh, ReportRevocation, ReportUse, CloseUser,
+)  # fmt: skip
 
 
 class Redecided:
-    """One partition, walked from its beginning."""
+    """One partition of a context, walked from its beginning."""
 
     def __init__(
-        self, partition: int, inputs: Iterable[Record], snapshots: Iterable[Snapshot], claims: Iterable[Claim]
+        self,
+        partition: int,
+        inputs: Iterable[Record],
+        snapshots: Iterable[Snapshot],
+        claims: Iterable[Claim],
+        *,
+        rules: Rules = MAILBOX,
     ) -> None:
-        self.fold = Fold(MAILBOX)
+        self.fold = Fold(rules)
         self.violations: list[Violation] = []
         self._sequences: dict[Key, int] = {}
         self._partition = partition

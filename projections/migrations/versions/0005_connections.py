@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 
 READ = """
 create table read.users (
@@ -45,7 +45,7 @@ create table read.connections (
     position bigint not null
 );
 create index connections_user on read.connections (user_id, provider, account_digest);
-create index connections_owner on read.connections (owner, position desc);
+create index connections_owner on read.connections (owner, connection desc);
 create index connections_due on read.connections (refresh_due) where refresh_due is not null;
 """
 
