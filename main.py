@@ -7,11 +7,13 @@ python main.py --help     everything else
 
 import asyncio
 import os
+import secrets
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,15 +66,27 @@ class House:
         """What every role needs."""
         from gateways.log.measured import AppendMeasures, MeasuredCommandLog
         from gateways.stores.keyring import Keyring
+        from gateways.stores.kms import LocalKeys
         from gateways.stores.one_keyset import check_keyset
         from gateways.stores.postgres import pooled
 
         self.pool = await self.stack.enter_async_context(pooled(self.database_url, size=10))
         await check_keyset(self.pool, self.keyset, self.settings.keyset_path)
-        self.keyring = Keyring(self.pool, self.keyset)
+        self.keys = LocalKeys(self.keyset)
+        self.keyring = Keyring(self.pool, self.keys)
         self.appends = AppendMeasures(self.metrics)
         self.command_log = MeasuredCommandLog(self.kafka, self.appends, prefix=self.prefix)
         self.stack.push_async_callback(self.command_log.close)
+
+    async def connect(self) -> None:
+        """What connected accounts need: the vault, and every provider."""
+        from gateways.providers.catalogue import ProviderSettings, connectors
+        from gateways.stores.vault import Vault
+
+        names = [field.name for field in fields(ProviderSettings) if field.name in type(self.settings).model_fields]
+        said = ProviderSettings(**{name: self.settings.plain(name) for name in names})
+        self.vault = Vault(self.pool, self.keys, self.keyset)
+        self.connectors = await self.stack.enter_async_context(connectors(said, self.metrics))
 
     async def follow(self) -> None:
         """What the doors need: the tail of the log, and how far the tables are."""
@@ -123,6 +137,11 @@ async def open_http(house: House) -> None:
         proxies=settings.proxies,
         sns_topics=settings.sns_topics,
         address=settings.http_address,
+        vault=house.vault,
+        connectors=house.connectors,
+        public_url=settings.public_url or f"http://{settings.http}",
+        return_urls=settings.return_urls,
+        allow_private_hosts=settings.allow_private_hosts,
         metrics=house.metrics,
     )
     await opening.open_http(parts, house.stack)
@@ -172,9 +191,10 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     from gateways.stores.snapshots import Snapshots
     from gateways.stores.work_positions import Destruction, EffectPositions, TimerClaims
     from gateways.work_measures import DecisionMeasures, TimerMeasures
-    from handlers import accounts, close_users, connections, discard, mailboxes, parse
+    from handlers import accounts, close_users, connections, discard, mailboxes, parse, revoke
     from handlers.decider import Decider
     from handlers.effector import Effector
+    from handlers.reporting import Reports
     from handlers.timers import Timers
 
     parser = await house.stack.enter_async_context(MeasuredParserPool(house.metrics, workers=house.settings.parsers))
@@ -194,11 +214,13 @@ async def declare_work(house: House, subscriptions: Any) -> None:
         )
         decisions.watch(context.name, decider, consumed)
         house.stack.push_async_callback(decider.stop)
+    providers, reports = house.connectors.by_provider, Reports(house.command_log)
     later = parse.ParsesLater(prepares, house.keyring, raw_mail, parser, house.command_log)
     effects = (
         parse.effect(later),
         discard.effect(house.blobs),
         close_users.effect(house.command_log, house.keyring),
+        revoke.effect(revoke.Revoking(house.vault, providers, reports, scale=house.settings.retry_scale)),
     )
     for effect in effects:
         effector = Effector(effect, EffectPositions(house.pool))
@@ -208,6 +230,32 @@ async def declare_work(house: House, subscriptions: Any) -> None:
         house.stack.push_async_callback(effector.stop)
     timers = Timers(TimerClaims(house.pool), house.command_log, Destruction(house.keyring, house.blobs))
     in_background(house.stack, timers.run(), TimerMeasures(house.pool, house.metrics).run())
+    keep_connected(house, log, reports)
+
+
+def keep_connected(house: House, log: Any, reports: Any) -> None:
+    """Refreshes tokens, and destroys what belongs to no connection."""
+    from gateways.background import in_background
+    from gateways.caught_up import CaughtUp
+    from gateways.stores.due_tokens import DueTokens
+    from gateways.token_measures import TokenMeasures
+    from handlers.refresh import Refreshing
+    from handlers.sweep import Sweeping
+    from projections.connections import PROJECTION as CONNECTIONS
+
+    providers, tokens = house.connectors.by_provider, TokenMeasures(house.pool, house.metrics)
+    refreshing = Refreshing(
+        house.vault,
+        providers,
+        DueTokens(house.pool),
+        reports,
+        tokens,
+        holder=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
+        timeout=house.settings.provider_timeout,
+        scale=house.settings.retry_scale,
+    )
+    tables = CaughtUp(log, house.pool, projection=CONNECTIONS.name, topic=CONNECTIONS.topic)
+    in_background(house.stack, refreshing.run(), tokens.run(), Sweeping(house.vault, providers, tables).run())
 
 
 async def declare_projections(house: House, subscriptions: Any) -> None:
@@ -238,6 +286,8 @@ async def assembled(settings: "Settings", roles: Sequence[str]) -> AsyncIterator
     async with AsyncExitStack() as stack:
         house = House(settings, stack)
         await house.open()
+        if {"work", "http"} & set(roles):
+            await house.connect()
         if {"work", "project"} & set(roles):
             from gateways.log.subscriptions import Subscriptions
 
@@ -267,19 +317,11 @@ def end_process(sentence: str) -> None:
 
 async def prepare(settings: "Settings") -> None:
     """Topics as they are meant, tables up to date, one history."""
-    from gateways.log.provision import one_history, provision, wait_for_broker
-    from projections.migrate import migrate
+    from gateways.command_line.preparing import prepare_installation
 
     assert settings.kafka
-    assert settings.database_url
-    url = settings.database_url.get_secret_value()
-
-    async def topics() -> None:
-        await wait_for_broker(settings.kafka or "")
-        await provision(settings.kafka or "", prefix=settings.topic_prefix, partitions=settings.partitions)
-
-    await asyncio.gather(topics(), migrate(url))
-    await one_history(settings.kafka, url, prefix=settings.topic_prefix)
+    url = settings.plain("database_url")
+    await prepare_installation(settings.kafka, url, prefix=settings.topic_prefix, partitions=settings.partitions)
 
 
 async def run_roles(settings: "Settings", roles: Sequence[str], ready_file: Path | None, *, checked: bool) -> None:
@@ -390,15 +432,6 @@ def provision() -> None:
     """Create topics and tables, and assert that they are as meant."""
     settings = _connected()
     _run(lambda: prepare(settings))
-
-
-@cli.command()
-def migrate() -> None:
-    """Bring the tables up to date, as `up` and `provision` do, too."""
-    from projections.migrate import migrate as bring_up_to_date
-
-    url = _installation().database_url
-    _run(lambda: bring_up_to_date(url))
 
 
 @cli.command()

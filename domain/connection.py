@@ -106,12 +106,10 @@ def _reason_to_refuse(user: User, command: AuthoriseConnection) -> tuple[Refused
     refused: tuple[RefusedBecause, str | None] | None = None
     if user.closed:
         refused = "user_deleted", None
-    elif known is None and command.reconnects:
+    elif _is_not_there(known, command):
         refused = "unknown_connection", None
     elif known is not None and not _same_mailbox(known, command):
         refused = "another_mailbox", command.connection
-    elif known is not None and known.state == "revoking":
-        refused = "unknown_connection", None
     elif not provider_scopes.may_send(command.provider, command.scopes):
         refused = "scopes_missing", None
     elif known is None:
@@ -121,6 +119,13 @@ def _reason_to_refuse(user: User, command: AuthoriseConnection) -> tuple[Refused
         elif len(user.connections) >= MOST_CONNECTIONS:
             refused = "too_many_connections", None
     return refused
+
+
+def _is_not_there(known: Connection | None, command: AuthoriseConnection) -> bool:
+    """What is to be renewed was never there, is another account's, or has been given up."""
+    if known is None:
+        return command.reconnects
+    return known.state == "revoking" or known.owner != command.owner
 
 
 def _same_mailbox(known: Connection, command: AuthoriseConnection) -> bool:
@@ -148,7 +153,9 @@ def _report_refresh(user: User, command: ReportRefresh, now: datetime) -> list[C
         return []
     if command.outcome == "reauth_required":
         code = cast("ReauthCode", command.code)
-        return [ReauthorisationRequired(command.connection, command.user, code, CAUSES[code])]
+        return [ReauthorisationRequired(command.connection, command.user, code, CAUSES[code], command.version)]
+    if command.code in CAUSES:
+        raise ValueError(f"{command.code} is no failure that passes")
     next_at = refresh.next_try(
         command.connection,
         known.failures + 1,

@@ -19,7 +19,7 @@ from domain.fields import Digest, Sealed
 
 @dataclass(frozen=True, slots=True)
 class AuthoriseConnection:
-    """The vault holds the tokens already. `reconnects`: this very connection is to be renewed, by the same mailbox.
+    """Connects a mailbox: the vault holds its tokens. `reconnects`: this very connection is to be renewed, by the same one.
 
     `asked_scopes` are what the provider was asked for, `scopes` what was granted, both as it spells them.
     """

@@ -117,6 +117,7 @@ class ReauthorisationRequired:
     user: str
     code: ReauthCode
     cause: str
+    version: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,8 @@ def _evolved(
     """The connection as it is after the event; None where there is none any more."""
     if isinstance(event, ConnectionAuthorised):
         version = max(event.token.version, known.version if known else 0)
-        return Connection(event.owner, event.provider, event.account_digest, event.subject_digest, version)
+        subject = event.subject_digest or (known.subject_digest if known else None)
+        return Connection(event.owner, event.provider, event.account_digest, subject, version)
     if known is None:
         return None
     changed: Connection | None = None
@@ -96,7 +97,8 @@ def _evolved(
         case TokenRefreshFailed():
             changed = replace(known, failures=known.failures + 1)
         case ReauthorisationRequired():
-            changed = replace(known, state="reauth_required")
+            # The token that was refused may be one whose refreshing is reported only later: no news by then.
+            changed = replace(known, state="reauth_required", version=max(known.version, event.version))
         case RevocationRequested():
             changed = replace(known, state="revoking", revoked_by=event.by)
         case ConnectionRevoked():

@@ -16,6 +16,10 @@ LONGEST_WAIT: Final = timedelta(minutes=10)
 CLIENT_WAIT: Final = timedelta(minutes=2)
 #: No provider's word makes us wait for longer.
 LONGEST_ASKED: Final = timedelta(hours=1)
+#: A new token is left alone for so long, whatever its provider says of its end: one that gives tokens which have expired
+#: on arrival is not asked for the next at once, for ever.
+LEFT_ALONE: Final = timedelta(seconds=1)
+MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def refresh_at(connection: str, version: int, issued_at: datetime, expires_at: datetime | None) -> datetime | None:
@@ -23,7 +27,8 @@ def refresh_at(connection: str, version: int, issued_at: datetime, expires_at: d
     if expires_at is None:
         return None
     ahead = min(AHEAD, max(expires_at - issued_at, timedelta(0)) / SHARE)
-    return max(issued_at, expires_at - ahead * (1 + SPREAD * _spread(f"{connection}/{version}")))
+    due = expires_at - ahead * (1 + SPREAD * _spread(f"{connection}/{version}"))
+    return max(issued_at + LEFT_ALONE, due.replace(microsecond=due.microsecond // 1000 * 1000))
 
 
 def next_try(
@@ -32,8 +37,8 @@ def next_try(
     """When to try again after this many failures in a row. What the provider asks for is not scaled."""
     wait = CLIENT_WAIT if client_broken else min(FIRST_WAIT * 2 ** min(failures - 1, 16), LONGEST_WAIT)
     ours = wait * scale * (1 + SPREAD * _spread(f"{connection}/{failures}"))
-    asked = min(timedelta(seconds=max(retry_after or 0, 0)), LONGEST_ASKED)
-    return now + max(ours, asked)
+    asked = timedelta(seconds=min(max(retry_after or 0, 0), LONGEST_ASKED.total_seconds()))
+    return now + -(max(ours, asked) // -MILLISECOND) * MILLISECOND
 
 
 def _spread(name: str) -> float:

@@ -22,7 +22,7 @@ class CreateUser:
 
 @dataclass(frozen=True, slots=True)
 class DeleteUser:
-    """The digests are a copy from the read model: they never change, and name what becomes free again."""
+    """Deletes a user. The digests are a copy from the read model: they never change, and name what becomes free again."""
 
     account: str
     user: str
@@ -109,7 +109,9 @@ def decide(documents: Mapping[Key, object | None], command: UserCommand) -> User
     """What follows from this command; whether there is such an account has been looked at."""
     if isinstance(command, DeleteUser):
         user = documents.get(("user", command.user))
-        if not isinstance(user, User) or user != User(command.account, command.email_digest, command.external_id_digest):
+        if not isinstance(user, User) or user != User(
+            command.account, command.email_digest, command.external_id_digest
+        ):
             return UserRefused(command.account, command.user, "unknown_user")
         return UserDeleted(command.account, command.user, command.by, user.email_digest, user.external_id_digest)
     return _refused(documents, command) or UserCreated(
@@ -126,8 +128,8 @@ def decide(documents: Mapping[Key, object | None], command: UserCommand) -> User
 
 
 def _refused(documents: Mapping[Key, object | None], command: CreateUser) -> UserRefused | None:
-    made = documents.get(("made", f"{command.account}/{command.idempotency_key}"))
-    if command.idempotency_key and isinstance(made, Made):
+    made = documents.get(("made", f"{command.account}/{command.idempotency_key}")) if command.idempotency_key else None
+    if isinstance(made, Made):
         reason: Literal["repeated", "idempotency_key_reused"] = (
             "repeated" if made.request == command.request else "idempotency_key_reused"
         )
@@ -137,9 +139,10 @@ def _refused(documents: Mapping[Key, object | None], command: CreateUser) -> Use
     by_email = documents.get(("email", f"{command.account}/{command.email_digest}"))
     if isinstance(by_email, Taken):
         return UserRefused(command.account, command.user, "email_taken", by_email.user)
-    by_external_id = documents.get(("external_id", f"{command.account}/{command.external_id_digest}"))
-    if command.external_id_digest and isinstance(by_external_id, Taken):
-        return UserRefused(command.account, command.user, "external_id_taken", by_external_id.user)
+    if command.external_id_digest:
+        by_external_id = documents.get(("external_id", f"{command.account}/{command.external_id_digest}"))
+        if isinstance(by_external_id, Taken):
+            return UserRefused(command.account, command.user, "external_id_taken", by_external_id.user)
     return None
 
 

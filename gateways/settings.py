@@ -129,6 +129,11 @@ class Settings(BaseModel):
         found = {"kafka": kafka, "database_url": SecretStr(database_url)}
         return self.model_copy(update={name: value for name, value in found.items() if getattr(self, name) is None})
 
+    def plain(self, name: str) -> Any:
+        """One setting as it is used: a secret's own text."""
+        value = getattr(self, name)
+        return value.get_secret_value() if isinstance(value, SecretStr) else value
+
     @property
     def keyset_path(self) -> Path:
         return self.keyset or self.data / "keyset.json"

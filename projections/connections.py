@@ -47,7 +47,7 @@ create table connections (
     position bigint not null
 );
 create index connections_user on connections (user_id, provider, account_digest);
-create index connections_owner on connections (owner, position desc);
+create index connections_owner on connections (owner, connection desc);
 create index connections_due on connections (refresh_due) where refresh_due is not null;
 """
 ROW: Final = (
@@ -127,7 +127,7 @@ on conflict (connection) do update set auth = excluded.auth, account = excluded.
     token_expires_at = case when connections.token_version > excluded.token_version
         then connections.token_expires_at else excluded.token_expires_at end,
     refresh_due = case when connections.token_version > excluded.token_version
-        then connections.refresh_due else excluded.refresh_due end
+        then coalesce(connections.refresh_due, excluded.refresh_due) else excluded.refresh_due end
 """
 REFRESHED: Final = """
 update connections set token_version = $2, token_fingerprint = $3, token_expires_at = $4, refresh_due = $5,
@@ -210,11 +210,14 @@ PROJECTION: Final = Projection(
 
 # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+#: Users are folded from another topic: one who was deleted may have connections that nobody has ended yet.
+USER_IS_THERE: Final = "exists (select from users u where u.user_id = connections.user_id and u.deleted_at is null)"
+
 
 async def by_id(pool: "Pool[Any]", owner: str, connection: str) -> ConnectionRow | None:
-    """The account's connection of this id, revoked or not."""
+    """The account's connection of this id, revoked or not, whose user has not been deleted."""
     row = await pool.fetchrow(
-        f"select {ROW} from connections where connection = $1 and owner = $2",  # noqa: S608 - names of our own
+        f"select {ROW} from connections where connection = $1 and owner = $2 and {USER_IS_THERE}",  # noqa: S608 - names of our own
         connection,
         owner,
     )
@@ -224,13 +227,23 @@ async def by_id(pool: "Pool[Any]", owner: str, connection: str) -> ConnectionRow
 async def of_mailbox(pool: "Pool[Any]", user: str, provider: Provider, account_digest: Digest) -> ConnectionRow | None:
     """The user's connection of this mailbox, where there is one that is not revoked."""
     row = await pool.fetchrow(
-        f"select {ROW} from connections where user_id = $1 and provider = $2 and account_digest = $3 "  # noqa: S608
+        f"select {ROW} from connections where user_id = $1 and provider = $2 and account_digest = $3 "  # noqa: S608 - names of our own
         "and state <> 'revoked'",
         user,
         provider,
         account_digest,
     )
     return ConnectionRow(*row) if row else None
+
+
+async def is_connected(pool: "Pool[Any]", provider: Provider, account_digest: Digest) -> bool:
+    """Whether anybody of this installation has a connection of this mailbox that is not revoked."""
+    found: bool = await pool.fetchval(
+        "select exists (select from connections where provider = $1 and account_digest = $2 and state <> 'revoked')",
+        provider,
+        account_digest,
+    )
+    return found
 
 
 async def of_account(
@@ -244,15 +257,16 @@ async def of_account(
     before: str | None = None,
 ) -> list[ConnectionRow]:
     """Connections of the account, or of one of its users, the newest first: those made before the one named `before`."""
+    # A filter that is not asked for does not stand in the query: Postgres would plan it anew each time.
+    asked = {"user_id = ": user, "provider = ": provider, "connection < ": before}
+    filters = {condition: value for condition, value in asked.items() if value is not None}
+    conditions = "".join(f" and {condition}${number}" for number, condition in enumerate(filters, 4))
     rows = await pool.fetch(
-        f"select {ROW} from connections where owner = $1 and ($2::text is null or user_id = $2) "  # noqa: S608
-        "and ($3::text is null or provider = $3) and state = any($4) "
-        "and ($5::text is null or connection < $5) order by connection desc limit $6",
+        f"select {ROW} from connections where owner = $1 and state = any($2) and {USER_IS_THERE}{conditions} "  # noqa: S608 - names of our own
+        "order by connection desc limit $3",
         owner,
-        user,
-        provider,
         states,
-        before,
         limit,
+        *filters.values(),
     )
     return [ConnectionRow(*row) for row in rows]

@@ -67,7 +67,7 @@ async def _created(connection: "Connection[Any]", events: list[Folded]) -> None:
         for seen in events
     ]
     await connection.execute(
-        f"insert into users ({ROW}) select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], "  # noqa: S608
+        f"insert into users ({ROW}) select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], "  # noqa: S608 - names of our own
         "$6::text[], $7::text[], $8::timestamptz[], $9::int[], $10::bigint[])",
         *columns(rows),
     )
@@ -96,7 +96,7 @@ PROJECTION: Final = Projection(
 async def by_id(pool: "Pool[Any]", account: str, user: str) -> UserRow | None:
     """The account's user of this id."""
     row = await pool.fetchrow(
-        f"select {ROW} from users where user_id = $1 and account = $2 and deleted_at is null",  # noqa: S608
+        f"select {ROW} from users where user_id = $1 and account = $2 and deleted_at is null",  # noqa: S608 - names of our own
         user,
         account,
     )
@@ -114,7 +114,7 @@ async def of_account(
 ) -> list[UserRow]:
     """Users of the account, the newest first: those whose position is below `before`, and who have this address or id."""
     rows = await pool.fetch(
-        f"select {ROW} from users where account = $1 and deleted_at is null and ($2::bigint is null or position < $2) "  # noqa: S608
+        f"select {ROW} from users where account = $1 and deleted_at is null and ($2::bigint is null or position < $2) "  # noqa: S608 - names of our own
         "and ($3::text is null or email_digest = $3) and ($4::text is null or external_id_digest = $4) "
         "order by position desc limit $5",
         account,

@@ -30,8 +30,9 @@ VOID_RULE: Final = (
     "`position` is void."
 )
 DESCRIPTION: Final = (
-    "What happened to temporary inboxes and to accounts, as a log of facts. Records are CloudEvents 1.0 in Kafka's binary "
-    "mode: the type and what identifies it in headers, the body as JSON.\n\n"
+    "What happened to temporary inboxes, to accounts and their users, and to the mailboxes that users connected, as a log of "
+    "facts. Records are CloudEvents 1.0 in Kafka's binary mode: the type and what identifies it in headers, the body as "
+    "JSON.\n\n"
     f"{VOID_RULE}\n\n"
     "Order holds within a partition, and with it within a key. Sealed fields (`x-sealed`) are ciphertext; digests "
     "(`x-digest`) can be compared, not read. Readers ignore fields they don't know. "

@@ -7,17 +7,13 @@ The answer goes to standard output, progress to standard error. Exit status: 0 w
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol, Self
+from typing import Protocol
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gateways.command_line.failures import USAGE, Failed
 from gateways.command_line.output import Form, show_one
-
-#: Seconds of work before progress is shown.
-QUIET_SECONDS: Final = 1.0
+from gateways.command_line.progress import Bar
 
 
 class Outcome(Protocol):
@@ -62,7 +58,7 @@ async def replay(rebuilds: Sequence[Rebuilds], *, dry_run: bool, output: Form | 
     different = 0
     for rebuild in rebuilds:
         began = time.monotonic()
-        with _Bar(rebuild.name) as bar:
+        with Bar(rebuild.name) as bar:
             outcome = await rebuild.run(switch=not dry_run, progress=bar.at)
         _say(rebuild.name, outcome, time.monotonic() - began, output)
         different += outcome.count or (dry_run and outcome.missing)
@@ -89,34 +85,3 @@ def _say(name: str, outcome: Outcome, seconds: float, output: Form | None) -> No
 
 def _compared(count: int) -> str:
     return f"{count} row{'s' if count > 1 else ''} differed" if count else "equal to the live tables"
-
-
-class _Bar:
-    """Progress on standard error, once there is something to wait for."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._began = time.monotonic()
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task = self._bar.add_task(name, total=None)
-        self._shown = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            self._bar.stop()
-
-    def at(self, done: int, total: int) -> None:
-        if not self._shown and time.monotonic() - self._began > QUIET_SECONDS:
-            self._shown = True
-            self._bar.start()
-        self._bar.update(self._task, completed=done, total=max(done, total))

@@ -14,12 +14,21 @@ Listening = tuple[tuple[str, int], tuple[str, int]]
 
 
 def add_words(cli: typer.Typer, *, installation: Callable[[], Any], listening: Callable[[], Listening]) -> None:
-    """Adds `account`, `plan`, `schemas` and `demo`.
+    """Adds `account`, `plan`, `migrate`, `schemas` and `demo`.
 
     `installation` finds the servers of the running installation, `listening` where its HTTP and SMTP listen.
     """
     cli.add_typer(account_words(installation), name="account")
     cli.add_typer(plan_words(installation), name="plan")
+
+    @cli.command()
+    def migrate() -> None:
+        """Bring the tables up to date, as `up` and `provision` do, too."""
+        import asyncio  # noqa: PLC0415 - loaded when used, as all of them are
+
+        from projections.migrate import migrate as bring_up_to_date  # noqa: PLC0415 - as above
+
+        asyncio.run(bring_up_to_date(installation().database_url))
 
     @cli.command()
     def demo(

@@ -13,6 +13,7 @@ from gateways.http.measures import Measures
 from gateways.http.projection_lag import ProjectionLag
 from gateways.http.services import Services
 from gateways.http.shapes import ProblemDetails, ProblemFault
+from gateways.http.v1 import connections, users
 
 TITLE: Final = "Postledger"
 DESCRIPTION: Final = (
@@ -35,7 +36,13 @@ def create_app(services: Services, *, routers: Sequence[APIRouter] = (), streams
         redoc_url=None,
         redirect_slashes=False,
     )
-    ours = (messages.routes(services), mailboxes.routes(services), system.routes(services))
+    ours = (
+        messages.routes(services),
+        mailboxes.routes(services),
+        users.routes(services),
+        connections.routes(services),
+        system.routes(services),
+    )
     everything = (*ours, *routers, documents.routes(services, app))
     for router in everything:
         app.include_router(router)
@@ -43,7 +50,7 @@ def create_app(services: Services, *, routers: Sequence[APIRouter] = (), streams
     live = {path: item for found in streams for path, item in found.paths().items()}
     app.openapi = lambda: _openapi(app, live)  # type: ignore[method-assign]  # as FastAPI's documentation extends it
     services.metrics.register(ProjectionLag(services.folded, services.tail))
-    shortcuts = [message_lists.shortcut(services), mailboxes.shortcut(services)]
+    shortcuts = [message_lists.shortcut(services), mailboxes.shortcut(services), connections.shortcut(services)]
     return Edge(app, Measures(services.metrics), refusals.problem_of, streams=streams, shortcuts=shortcuts)
 
 

@@ -10,7 +10,7 @@ from gateways.http import problems
 from gateways.http.problems import Problem
 from gateways.http.services import Services
 from gateways.http.tracing import trace_of
-from gateways.log.decisions import Asked, Decision
+from gateways.log.decisions import Asked, Decision, Decisions
 from schemas import topics
 
 
@@ -19,12 +19,20 @@ async def ask(
 ) -> Decision:
     """The decision, folded by that projection. Raises a Problem where it is a refusal, and what Decisions.ask raises."""
     asked = Asked(topics.MAILBOX_COMMANDS.name, key=owner, subject=mailbox, command=command, projection=projection)
-    decision = await services.decisions.ask(asked, trace=trace_of(request))
+    decision = await settled(services.decisions, request, asked)
     match decision.event:
         case CommandRefused(reason="ended"):
             raise problems.mailbox_ended()
         case CommandRefused(reason="unknown" | "not_the_owner"):
             raise problems.not_found()
+    return decision
+
+
+async def settled(decisions: Decisions, request: Request, asked: Asked) -> Decision:
+    """The decision on a command of any context, whatever it is. Raises a Problem where there is none, and what
+    Decisions.ask raises."""
+    decision = await decisions.ask(asked, trace=trace_of(request))
+    match decision.event:
         case CommandLapsed():
             raise problems.unavailable()
         case CommandFailed() | CommandUnreadable():

@@ -56,7 +56,7 @@ class MessageLists:
             raise problems.mailbox_ended()
         page = services.pages.page((row.mailbox, limit, offset), found.position)
         if page is None:
-            data_key = services.keyring.unwrap(row.mailbox, found.kid, found.wrapped)
+            data_key = await services.keyring.unwrap(row.mailbox, found.kid, found.wrapped)
             listed = await messages.newest(
                 services.pool, row.mailbox, before=found.position, limit=limit, offset=offset
             )

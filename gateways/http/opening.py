@@ -9,6 +9,9 @@ from prometheus_client import CollectorRegistry
 
 from gateways.http.admission import Admission
 from gateways.http.app import create_app
+from gateways.http.connect.parts import Connecting
+from gateways.http.connect.return_urls import ReturnUrls
+from gateways.http.connect.routes import routes as connect_routes
 from gateways.http.live import Live
 from gateways.http.services import Services
 from gateways.http.serving import server
@@ -17,13 +20,16 @@ from gateways.log.command_log import CommandLog
 from gateways.log.decisions import Decisions
 from gateways.log.raw_mail import RawMailLog
 from gateways.log.tail import Tail
+from gateways.log.use_reports import UseReports
 from gateways.mail_in.door import Door
 from gateways.mail_in.s3_mail import S3Mail
 from gateways.mail_in.ses import SesInbound
 from gateways.mail_in.sns import SnsVerifier
 from gateways.mail_in.sns_http import SnsHttp
 from gateways.mail_in.sns_topics import topics as sns_topics
+from gateways.providers.catalogue import Connectors
 from gateways.stores.blobs import LocalBlobs
+from gateways.stores.consents import Consents, Sessions, Tickets
 from gateways.stores.folded import FoldedPositions
 from gateways.stores.key_stock import KeyStock
 from gateways.stores.keyring import Keyring
@@ -31,6 +37,7 @@ from gateways.stores.keyset import Keyset
 from gateways.stores.mail_store import MailStore
 from gateways.stores.postgres import Pool
 from gateways.stores.rates import Limit, Rates
+from gateways.stores.vault import Vault
 from schemas import asyncapi, commands, events
 from schemas.vocabulary import Vocabulary
 
@@ -39,7 +46,8 @@ from schemas.vocabulary import Vocabulary
 class HttpParts:
     """What the HTTP door is made of. `kafka`: brokers as clients find them; `address`: host and port to listen on.
 
-    `proxies`: the addresses and networks, by commas, whose `X-Forwarded-For` is believed.
+    `public_url`: where browsers find it; `return_urls`: where they may be sent back to, by commas. `proxies`: the addresses
+    and networks, by commas, whose `X-Forwarded-For` is believed.
     """
 
     pool: Pool
@@ -58,6 +66,11 @@ class HttpParts:
     request_limit: Limit
     proxies: str
     sns_topics: str
+    vault: Vault
+    connectors: Connectors
+    public_url: str
+    return_urls: str
+    allow_private_hosts: bool
     address: tuple[str, int]
     metrics: CollectorRegistry
 
@@ -102,7 +115,8 @@ async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
     sns = await stack.enter_async_context(SnsHttp.session())
     verifier = SnsVerifier(sns_topics(parts.sns_topics), SnsHttp(sns))
     ses = ses_routes(SesInbound(parts.door, verifier, S3Mail({})))
-    serving = server(create_app(services, routers=[ses], streams=[live]), *parts.address, proxies=parts.proxies)
+    app = create_app(services, routers=[ses, connect_routes(services, _connecting(parts, stack))], streams=[live])
+    serving = server(app, *parts.address, proxies=parts.proxies)
     task = asyncio.create_task(serving.serve(sockets=[listening]))
 
     async def close() -> None:
@@ -114,6 +128,23 @@ async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
     stack.push_async_callback(close)
     while not serving.started and not task.done():  # noqa: ASYNC110 - uvicorn tells it by a flag only
         await asyncio.sleep(0.005)
+
+
+def _connecting(parts: HttpParts, stack: AsyncExitStack) -> Connecting:
+    uses = UseReports(parts.command_log, parts.metrics)
+    uses.start()
+    stack.push_async_callback(uses.close)
+    return Connecting(
+        vault=parts.vault,
+        connectors=parts.connectors,
+        tickets=Tickets(parts.pool, parts.keyset),
+        consents=Consents(parts.pool, parts.keyset),
+        sessions=Sessions(parts.pool),
+        uses=uses,
+        public_url=parts.public_url.rstrip("/"),
+        return_urls=ReturnUrls.of(parts.return_urls),
+        allow_private_hosts=parts.allow_private_hosts,
+    )
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -97,17 +97,17 @@ def declare(
         description=(handler.__doc__ or "").strip(),
         response_model=None,
         status_code=min(answers),
-        responses=refusing(refusals) | dict(answers.items()),
+        responses=refusing(refusals, path) | dict(answers.items()),
         openapi_extra=more,
         route_class_override=Operation,
     )
 
 
-def refusing(codes: Sequence[str]) -> dict[int | str, dict[str, Any]]:
-    """The answers of these problem codes, as OpenAPI has them."""
+def refusing(codes: Sequence[str], path: str = "") -> dict[int | str, dict[str, Any]]:
+    """The answers of these problem codes at this path, as OpenAPI has them."""
     by_status: dict[int | str, list[str]] = {}
     for code in codes:
-        by_status.setdefault(problems.KINDS[code].status, []).append(code)
+        by_status.setdefault(problems.status_at(path, code), []).append(code)
     return {
         status: {
             "description": " or ".join(f"`{code}`" for code in found),

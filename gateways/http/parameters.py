@@ -11,6 +11,8 @@ from gateways.http.json_bodies import LARGEST_NUMBER
 from schemas.ids import ALPHABET
 
 MESSAGE_ID: Final = re.compile(f"msg_[{ALPHABET}]{{26}}")
+USER_ID: Final = re.compile(f"usr_[{ALPHABET}]{{26}}")
+CONNECTION_ID: Final = re.compile(f"con_[{ALPHABET}]{{26}}")
 WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,400}", re.ASCII)
 #: Printable ASCII, bare or as a structured field's string (RFC 9651 3.3.3).
 IDEMPOTENCY_KEY: Final = re.compile(r'"(?P<quoted>[ !#-\[\]-~]{1,255})"|(?P<bare>[!#-~][ -~]{0,254})')
@@ -39,8 +41,22 @@ def window(request: Request, *, usual: int, most: int) -> tuple[int, int]:
 
 def message_id(request: Request) -> str:
     """The message that the path names; what can't be an id is not there."""
-    found: str = request.path_params["message_id"]
-    if not MESSAGE_ID.fullmatch(found):
+    return _id(request, "message_id", MESSAGE_ID)
+
+
+def user_id(request: Request) -> str:
+    """The user that the path names; what can't be an id is not there."""
+    return _id(request, "user_id", USER_ID)
+
+
+def connection_id(request: Request) -> str:
+    """The connection that the path names; what can't be an id is not there."""
+    return _id(request, "connection_id", CONNECTION_ID)
+
+
+def _id(request: Request, name: str, pattern: re.Pattern[str]) -> str:
+    found: str = request.path_params[name]
+    if not pattern.fullmatch(found):
         raise problems.not_found()
     return found
 

@@ -16,6 +16,8 @@ MEDIA_TYPE: Final = "application/problem+json"
 DOCS: Final = "/docs/problems"
 #: Seconds after which what could not be answered now is worth another try.
 RETRY_SECONDS: Final = 5
+#: The half of the API that answers 400 to a request that is not valid; the other half's contract says 422.
+CONNECTED_ACCOUNTS: Final = "/v1/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,14 @@ class Kind:
 
 KINDS: Final[Mapping[str, Kind]] = {
     "bad_request": Kind(400, "Bad request", "The request could not be understood."),
+    "login_failed": Kind(
+        400, "Login failed", "A mail server did not let us in, or could not be reached; `detail` names it."
+    ),
+    "host_not_allowed": Kind(
+        400,
+        "Host not allowed",
+        "The server is not on the public internet, or not where mail servers are; `detail` names it.",
+    ),
     "sns_message": Kind(400, "No message of Amazon SNS", "The body is not the JSON that Amazon SNS posts."),
     "sns_time": Kind(400, "Too old", "A message of Amazon SNS is taken within an hour, by the clock of this machine."),
     "credentials_missing": Kind(
@@ -71,6 +81,15 @@ KINDS: Final[Mapping[str, Kind]] = {
     "not_found": Kind(404, "Not found", "There is no such thing, or it is not yours."),
     "method_not_allowed": Kind(405, "Method not allowed", "This path has other methods; `Allow` lists them."),
     "request_timeout": Kind(408, "Request timeout", "The request's body did not arrive in time."),
+    "email_taken": Kind(
+        409, "E-mail address taken", "A user of the account has this address, in any case; `userId` names them."
+    ),
+    "external_id_taken": Kind(
+        409, "External id taken", "A user of the account has this `externalId`; `userId` names them."
+    ),
+    "too_many_connections": Kind(
+        409, "Too many connections", "The user has as many connections as there may be; revoke one first."
+    ),
     "idempotency_key_reused": Kind(
         409, "Idempotency key reused", "The key already stands for another request. Use a new key for a new request."
     ),
@@ -78,7 +97,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "gone": Kind(410, "Gone", "It was here and has been erased."),
     "too_large": Kind(413, "Content too large", "The request's body is larger than `/v1/limits` says."),
     "range_not_satisfiable": Kind(416, "Range not satisfiable", "The content ends before the range begins."),
-    "invalid_request": Kind(422, "The request is not valid", "`errors` lists each fault and where it is."),
+    "invalid_request": Kind(
+        422, "The request is not valid", "`errors` lists each fault and where it is. Under `/v1` the status is 400."
+    ),
     "ses_notification": Kind(
         422, "No notification of a mail", "The message is genuine and not what Amazon SES says of a received mail."
     ),
@@ -86,6 +107,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "rate_limited": Kind(429, "Too many requests", "`RateLimit` tells the limit, `Retry-After` when to go on."),
     "internal_error": Kind(500, "Internal error", "A fault of ours. The request's id helps us find it."),
     "unavailable": Kind(503, "Not available now", "Nothing was changed. Try again after `Retry-After` seconds."),
+    "provider_not_set_up": Kind(
+        503, "The provider is not set up", "This installation has no client there: its operator has to name one."
+    ),
     "sns_unreachable": Kind(
         503,
         "Amazon SNS can't be reached",
@@ -141,10 +165,11 @@ class Problem(Exception):
     def response(self, instance: str, request_id: str) -> Response:
         """The answer to the request of this path and id."""
         kind = KINDS[self.code]
+        status = status_at(instance, self.code) if self.code == "invalid_request" else self.status
         body: dict[str, Any] = {
             "type": f"{DOCS}#{self.code}",
             "title": kind.title,
-            "status": self.status,
+            "status": status,
             "detail": self.detail,
             "instance": instance,
             "code": self.code,
@@ -154,7 +179,12 @@ class Problem(Exception):
         if self.errors:
             body["errors"] = [{"pointer": fault.pointer, "message": fault.message} for fault in self.errors]
         headers = {"Cache-Control": "no-store", **self.headers}
-        return Response(orjson.dumps(body), self.status, headers, MEDIA_TYPE)
+        return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
+
+
+def status_at(path: str, code: str) -> int:
+    """The status that a problem with this code has at this path."""
+    return 400 if code == "invalid_request" and path.startswith(CONNECTED_ACCOUNTS) else KINDS[code].status
 
 
 def of_status(status: int, headers: Mapping[str, str] | None = None) -> Problem:
@@ -175,7 +205,13 @@ def mailbox_ended() -> Problem:
 
 def invalid(pointer: str, message: str) -> Problem:
     """One fault of a request: `pointer` says where, as in `/query/limit`."""
-    return Problem("invalid_request", message, errors=(Fault(pointer, message),))
+    return invalid_all([Fault(pointer, message)])
+
+
+def invalid_all(faults: Sequence[Fault]) -> Problem:
+    """Everything that is wrong with a request, in one answer."""
+    detail = faults[0].message if len(faults) == 1 else "Parts of the request are not valid."
+    return Problem("invalid_request", detail, errors=faults)
 
 
 def fault_of_ours() -> Problem:

@@ -58,8 +58,7 @@ def _methods(routes: Sequence[BaseRoute], path: str) -> list[str]:
 
 def _validation(error: RequestValidationError) -> Problem:
     faults = [Fault("/" + "/".join(str(part) for part in found["loc"]), f"{found['msg']}.") for found in error.errors()]
-    detail = "Parts of the request are not valid." if len(faults) != 1 else faults[0].message
-    return Problem("invalid_request", detail, errors=faults)
+    return problems.invalid_all(faults)
 
 
 def _refused(error: Refused) -> Problem:

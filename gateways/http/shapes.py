@@ -152,3 +152,6 @@ class ProblemDetails(BaseModel):
     errors: list[ProblemFault] = Field(default_factory=list)
     limit: int | None = Field(default=None, description="With `plan_limit_mailboxes`: how many may be live.")
     used: int | None = Field(default=None, description="With `plan_limit_mailboxes`: how many are.")
+    user_id: str | None = Field(
+        default=None, alias="userId", description="With `email_taken` and `external_id_taken`: the user who has it."
+    )

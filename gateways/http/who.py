@@ -112,6 +112,14 @@ async def caller_of(services: Services, request: Request, scope: KeyScope) -> Ca
     return found
 
 
+async def account_caller(services: Services, request: Request, scope: KeyScope) -> Caller:
+    """The holder of an API key who sends this request. Raises a Problem, as `caller_of` does: 403 for session tokens, too."""
+    found = await caller_of(services, request, scope)
+    if found.holder is None:
+        raise Problem("api_key_required", "A session token is good for its own mailbox only: use an API key.")
+    return found
+
+
 async def request_permit(services: Services, found: Caller) -> Standing | None:
     """Takes one of the requests that this caller has; None where rates are off. Raises a Problem (429)."""
     return await _permit(services, services.request_limit, found.by)

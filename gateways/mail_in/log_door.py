@@ -80,11 +80,12 @@ class LogDoor:
             return inbox
         try:
             found = await mailboxes.open_by_address(self._pool, digest)
+            if found is None or found.kid is None or found.wrapped is None:
+                return None
+            data_key = await self._keyring.unwrap(found.mailbox, found.kid, found.wrapped)
         except UNREACHABLE as error:
             raise Unavailable("Our look-up is not answering; please try again later.") from error
-        if found is None or found.kid is None or found.wrapped is None:
-            return None
-        inbox = Inbox(found.mailbox, found.owner, self._keyring.unwrap(found.mailbox, found.kid, found.wrapped))
+        inbox = Inbox(found.mailbox, found.owner, data_key)
         self._remembered.put(digest, inbox)
         return inbox
 

@@ -1,14 +1,15 @@
 """The keyring: one data key for each mailbox or user, wrapped, in a table outside the log (DESIGN 3.3).
 
-A key that is *gone* was destroyed on purpose: what it sealed is erased. A keyring that can't be *reached* is no answer: the
-query's error goes up, and whoever asked waits.
+A key that is *gone* was destroyed on purpose: what it sealed is erased. A keyring that can't be *reached*, or whose wrapping
+keys can't, is no answer: the error goes up, and whoever asked waits.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from gateways.stores.keyset import Keyset
+from gateways.stores.kms import KeyEncryption
 from gateways.stores.postgres import Pool
 from gateways.stores.sealing import new_data_key
 
@@ -17,11 +18,11 @@ REMEMBERED: Final = 20_000
 
 
 class Keyring:
-    """Data keys by subject (`mbx_…`)."""
+    """Data keys by subject (`mbx_…`, `usr_…`). Everything raises what Postgres and `KeyEncryption` raise."""
 
-    def __init__(self, pool: Pool, keyset: Keyset) -> None:
+    def __init__(self, pool: Pool, keys: KeyEncryption) -> None:
         self._pool = pool
-        self._keyset = keyset
+        self._keys = keys
         self._known: OrderedDict[str, bytes] = OrderedDict()
 
     async def create(self, subject: str) -> bytes:
@@ -31,10 +32,11 @@ class Keyring:
     async def create_all(self, subjects: Sequence[str]) -> dict[str, bytes]:
         """Makes and stores a data key for each, all of them or none, in one statement."""
         made = {subject: new_data_key() for subject in subjects}
-        rows = [(subject, *self._keyset.wrap(data_key, subject)) for subject, data_key in made.items()]
+        wrapped = await asyncio.gather(*[self._keys.wrap(data_key, subject) for subject, data_key in made.items()])
         await self._pool.execute(
             "insert into keyring (subject, kid, wrapped) select * from unnest($1::text[], $2::text[], $3::bytea[])",
-            *[list(column) for column in zip(*rows, strict=True)],
+            list(made),
+            *[list(column) for column in zip(*wrapped, strict=True)],
         )
         for subject, data_key in made.items():
             self._remember(subject, data_key)
@@ -47,15 +49,17 @@ class Keyring:
         missing = list(wanted - known.keys())
         if missing:
             rows = await self._pool.fetch("select subject, kid, wrapped from keyring where subject = any($1)", missing)
-            for row in rows:
-                known[row["subject"]] = self.unwrap(row["subject"], row["kid"], row["wrapped"])
+            found = await asyncio.gather(*[self.unwrap(row["subject"], row["kid"], row["wrapped"]) for row in rows])
+            known |= {row["subject"]: data_key for row, data_key in zip(rows, found, strict=True)}
         return known
 
-    def unwrap(self, subject: str, kid: str, wrapped: bytes) -> bytes:
+    async def unwrap(self, subject: str, kid: str, wrapped: bytes) -> bytes:
         """A row of the table that was read together with something else."""
-        if subject not in self._known:
-            self._remember(subject, self._keyset.unwrap(kid, wrapped, subject))
-        return self._known[subject]
+        data_key = self._known.get(subject)
+        if data_key is None:
+            data_key = await self._keys.unwrap(kid, wrapped, subject)
+            self._remember(subject, data_key)
+        return data_key
 
     async def destroy(self, *subjects: str) -> None:
         """Erases: nothing sealed under these keys can be read again."""

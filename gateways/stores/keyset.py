@@ -2,22 +2,28 @@
 
 It holds the key-encryption keys that wrap data keys, and one installation secret from which the keys of digests and tokens
 are derived (HKDF, RFC 5869). Lose it, and nothing sealed can ever be read again.
+
+The file changes only when key-encryption keys are rotated (`keyset_file.py`); whoever holds a keyset notices within a second.
 """
 
 import base64
 import hmac
-import json
 import os
-import secrets
+import time
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from domain.fields import Digest
+from gateways.stores import keyset_file
+from gateways.stores.keyset_file import Contents
+from gateways.stores.sealing import Unsealable
 
 Purpose = Literal[
     "address",
@@ -31,33 +37,73 @@ Purpose = Literal[
     "connection-subject",
     "token",
     "consent",
+    "wrapping",
 ]
 TOKEN_PREFIX: Final = "uct_"  # noqa: S105 - a prefix that scanners recognise, no secret
-
-
-class KeysetError(Exception):
-    """The keyset file can't be used; the sentence says why and what to do."""
+#: Seconds for which nobody looks whether the file has a new key to wrap with.
+LOOK_SECONDS: Final = 1.0
+KeysetError = keyset_file.KeysetError
 
 
 class Keyset:
-    """The secrets of one installation."""
+    """The secrets of one installation, as its file has them."""
 
-    def __init__(self, primary: str, keys: dict[str, bytes], installation: bytes) -> None:
-        self.primary = primary
-        self._wrapping = {kid: AESGCM(key) for kid, key in keys.items()}
-        self._installation = installation
+    def __init__(self, contents: Contents, path: Path) -> None:
+        self.path = path
+        self._installation = contents.installation
         self._derived: dict[Purpose, hmac.HMAC] = {}
+        self._take(contents)
+
+    @property
+    def primary(self) -> str:
+        """The id of the key that wraps."""
+        return self._contents.primary.kid
+
+    @property
+    def made_at(self) -> datetime:
+        """When the key that wraps was made."""
+        return self._contents.primary.made_at
+
+    @property
+    def is_between_keys(self) -> bool:
+        """Whether an earlier key was not disabled yet: rotating has begun and not ended."""
+        return any(key.disabled_at is None for key in self._contents.keys if key != self._contents.primary)
+
+    def disabled_for(self, age: timedelta) -> list[str]:
+        """The ids of keys that have only been opening for so long."""
+        latest = datetime.now(UTC) - age
+        return [key.kid for key in self._contents.keys if key.disabled_at is not None and key.disabled_at <= latest]
 
     def wrap(self, data_key: bytes, subject: str) -> tuple[str, bytes]:
         """The key's id and the data key, wrapped for this subject."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self.look()
         nonce = os.urandom(12)
         return self.primary, nonce + self._wrapping[self.primary].encrypt(nonce, data_key, subject.encode())
 
     def unwrap(self, kid: str, wrapped: bytes, subject: str) -> bytes:
-        """Raises KeysetError where the key-encryption key is not in this file."""
+        """Raises KeysetError where the key-encryption key is not in this file, Unsealable where it wrapped something else."""
+        if kid not in self._wrapping:
+            self.look(anyway=True)
         if kid not in self._wrapping:
             raise KeysetError(f"the keyset has no key {kid}: is this the keyset this database was made with?")
-        return self._wrapping[kid].decrypt(wrapped[:12], wrapped[12:], subject.encode())
+        try:
+            return self._wrapping[kid].decrypt(wrapped[:12], wrapped[12:], subject.encode())
+        except (InvalidTag, ValueError) as error:
+            raise Unsealable(subject) from error
+
+    def look(self, *, anyway: bool = False) -> None:
+        """Reads the file again where it has changed; raises KeysetError where it can't be read or is another keyset's.
+
+        A key that is no longer in the file is forgotten. `anyway`: a file system may be late to tell of changes.
+        """
+        self._looked = time.monotonic()
+        if not anyway and keyset_file.mark(self.path) == self._contents.mark:
+            return
+        contents = keyset_file.read(self.path)
+        if contents.installation != self._installation:
+            raise KeysetError(f"{self.path} was replaced by another keyset: restore it from your backup.")
+        self._take(contents)
 
     @property
     def fingerprint(self) -> str:
@@ -72,6 +118,10 @@ class Keyset:
         """A key of this installation for what is sealed for minutes only, and so under no key that is rotated."""
         return self._derive(purpose)
 
+    def binding(self, data_key: bytes, context: str) -> bytes:
+        """32 bytes that nobody else can make: the data key belongs to this context. For keepers that bind to nothing."""
+        return self._mac("wrapping", (data_key.hex(), context))
+
     def mailbox_token(self, mailbox: str, version: int) -> str:
         """The session token of a mailbox: recomputed whenever it is needed, stored nowhere."""
         return f"{TOKEN_PREFIX}{mailbox.removeprefix('mbx_')}{self.digest('mailbox-token', mailbox, str(version))}"
@@ -81,6 +131,11 @@ class Keyset:
         mailbox = "mbx_" + token[len(TOKEN_PREFIX) : len(TOKEN_PREFIX) + 26]
         genuine = hmac.compare_digest(token.encode(), self.mailbox_token(mailbox, version).encode())
         return mailbox if genuine else None
+
+    def _take(self, contents: Contents) -> None:
+        self._looked = time.monotonic()
+        self._contents = contents
+        self._wrapping = {key.kid: AESGCM(key.secret) for key in contents.keys}
 
     def _derive(self, purpose: Purpose) -> bytes:
         return HKDF(SHA256(), 32, salt=None, info=f"postledger {purpose}".encode()).derive(self._installation)
@@ -96,41 +151,5 @@ class Keyset:
 def open_keyset(path: Path) -> Keyset:
     """Reads the keyset file, making it first where there is none; raises KeysetError."""
     if not path.exists():
-        _make(path)
-    try:
-        if path.stat().st_mode & 0o077:
-            raise KeysetError(f"{path} can be read by others: chmod 600 it.")
-        found = json.loads(path.read_text())
-        keys = {key["kid"]: base64.b64decode(key["k"]) for key in found["keys"]}
-        return Keyset(found["primary"], keys, base64.b64decode(found["installation"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise KeysetError(f"{path} is no keyset ({error}): restore it from your backup.") from error
-
-
-def _make(path: Path) -> None:
-    """Exclusively: of two processes that start at once, one makes it and the other reads it whole."""
-    kid = f"local-{secrets.token_hex(4)}"
-    keyset = {
-        "primary": kid,
-        "keys": [{"kid": kid, "alg": "A256GCM", "status": "enabled", "k": _text(AESGCM.generate_key(256))}],
-        "installation": _text(secrets.token_bytes(32)),
-    }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(keyset, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            pass  # another process was first: its keyset holds
-        finally:
-            draft.unlink()
-    except OSError as error:
-        raise KeysetError(f"can't make the keyset {path}: {error.strerror}.") from error
-
-
-def _text(key: bytes) -> str:
-    return base64.b64encode(key).decode()
+        keyset_file.make(path)
+    return Keyset(keyset_file.read(path), path)

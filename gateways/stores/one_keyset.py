@@ -7,10 +7,9 @@ found, while new mailboxes worked: two halves that no keyset opens together. So 
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
-
 from gateways.stores.keyset import Keyset, KeysetError
 from gateways.stores.postgres import Pool
+from gateways.stores.sealing import Unsealable
 
 REMEMBERED: Final = "select keyset from installation"
 #: Whoever is first: a second one's does not count.
@@ -33,11 +32,11 @@ async def check_keyset(pool: Pool, keyset: Keyset, path: Path) -> None:
 
 async def _opens_what_is_there(pool: Pool, keyset: Keyset) -> bool:
     """A database that remembers no keyset, being from before that was kept, may have been made with another."""
-    row = await pool.fetchrow("select kid, wrapped, subject from keyring limit 1")
+    row = await pool.fetchrow("select kid, wrapped, subject from keyring where kid like 'local-%' limit 1")
     if row is None:
         return True
     try:
         keyset.unwrap(row["kid"], row["wrapped"], row["subject"])
-    except (KeysetError, InvalidTag):
+    except (KeysetError, Unsealable):
         return False
     return True

@@ -7,6 +7,8 @@ before is kept until the newest has been taken by the provider.
 Fields are bound to their connection and their name: moved to another row or column they can't be opened.
 """
 
+import asyncio
+import logging
 import secrets as random_bits
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -15,11 +17,14 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
+from domain.connection_events import Provider
 from domain.tokens import OwnServers, Secrets
-from gateways.stores.keyset import Keyset
+from gateways.stores.keyset import Keyset, KeysetError
 from gateways.stores.kms import KeyEncryption
 from gateways.stores.postgres import Pool
-from gateways.stores.sealing import new_data_key, open_bytes, place, seal_bytes
+from gateways.stores.sealing import Unsealable, new_data_key, open_bytes, place, seal_bytes
+
+log = logging.getLogger(__name__)
 
 #: Data keys a process remembers; others are unwrapped again.
 REMEMBERED: Final = 20_000
@@ -28,10 +33,12 @@ SERVERS: Final = TypeAdapter(OwnServers)
 ROW: Final = (
     "connection, user_id, provider, kid, wrapped, version, fingerprint, access, refresh, previous, servers, expires_at"
 )
+#: Beyond every version that the tables have heard of, too: a row that was lost begins no second count.
 PUT: Final = """
 insert into vault (connection, user_id, provider, kid, wrapped, version, fingerprint, access, refresh, servers, expires_at)
-values ($1, $2, $3, $4, $5, 1, $6, $7, $8, $9, $10)
-on conflict (connection) do update set kid = excluded.kid, wrapped = excluded.wrapped, version = vault.version + 1,
+values ($1, $2, $3, $4, $5, 1 + coalesce((select token_version from connections where connection = $1), 0), $6, $7, $8, $9, $10)
+on conflict (connection) do update set kid = excluded.kid, wrapped = excluded.wrapped,
+    version = greatest(vault.version + 1, excluded.version),
     fingerprint = excluded.fingerprint, access = excluded.access, refresh = excluded.refresh, previous = null,
     servers = excluded.servers, expires_at = excluded.expires_at, lease = null, leased_until = null, switched_at = now()
 returning version
@@ -50,7 +57,7 @@ update vault set version = version + 1, fingerprint = $4, access = $5, refresh =
 where connection = $1 and lease = $2 and leased_until > now() and version = $3 returning version
 """
 RELEASE: Final = """
-update vault set leased_until = now() + $3 * interval '1 second' where connection = $1 and lease = $2
+update vault set leased_until = now() + $3 * interval '1 second' where connection = any($1) and lease = $2
 """
 ORPHANS: Final = f"""
 select v.{ROW.replace(", ", ", v.")} from vault v left join connections c using (connection)
@@ -64,7 +71,7 @@ class Held:
 
     connection: str
     user: str
-    provider: str
+    provider: Provider
     version: int
     fingerprint: str
     secrets: Secrets = field(repr=False)
@@ -110,9 +117,16 @@ class Vault:
         return await self._held(row) if row else None
 
     async def lease(self, connections: Sequence[str], *, seconds: float, holder: str) -> list[Held]:
-        """Those of them that nobody had leased, or whose lease had lapsed by Postgres's clock: leased to the holder now."""
+        """Those of them that nobody had leased, or whose lease had lapsed by Postgres's clock: leased to the holder now.
+
+        One that can't be opened is left out, and told in the logs: it is in nobody's way.
+        """
         rows = await self._pool.fetch(LEASE, list(connections), holder, seconds)
-        return [await self._held(row) for row in rows]
+        try:
+            return await self._openable(rows)
+        except OSError:  # whoever keeps the wrapping keys can't be reached: others may fare better
+            await self._pool.execute(RELEASE, [row["connection"] for row in rows], holder, 0)
+            raise
 
     async def switch(self, held: Held, *, holder: str, secrets: Secrets, fingerprint: str) -> int | None:
         """Writes new tokens beside the old and switches to them: their version, or None where the lease was lost.
@@ -135,7 +149,7 @@ class Vault:
 
     async def release(self, connection: str, *, holder: str, seconds: float = 0) -> None:
         """Ends the lease of this holder so many seconds from now; nothing happens where it is somebody else's."""
-        await self._pool.execute(RELEASE, connection, holder, seconds)
+        await self._pool.execute(RELEASE, [connection], holder, seconds)
 
     async def destroy(self, connection: str) -> bool:
         """Whether there was anything: from now on nothing of it can be had."""
@@ -145,12 +159,24 @@ class Vault:
 
     async def orphans(self, *, older_than: float) -> list[Held]:
         """Rows written so many seconds ago or more, whose connection is not in the tables or is revoked there."""
-        return [await self._held(row) for row in await self._pool.fetch(ORPHANS, older_than)]
+        return await self._openable(await self._pool.fetch(ORPHANS, older_than))
 
     def fingerprint_of(self, secrets: Secrets) -> str:
         """Tells these tokens from others, and nothing about them; a password's says not even whether it has changed."""
         token = secrets.refresh_token or secrets.access_token
         return self._keyset.digest("token", token) if token else random_bits.token_urlsafe(32)
+
+    async def _openable(self, rows: Sequence[Any]) -> list[Held]:
+        found = await asyncio.gather(*[self._held(row) for row in rows], return_exceptions=True)
+        held = []
+        for row, one in zip(rows, found, strict=True):
+            if isinstance(one, (Unsealable, KeysetError)):
+                log.error("tokens can't be opened", extra={"connection": row["connection"], "cause": repr(one)})
+            elif isinstance(one, BaseException):
+                raise one
+            else:
+                held.append(one)
+        return held
 
     async def _held(self, row: Any) -> Held:
         connection, data_key = row["connection"], await self._data_key(row)
@@ -175,10 +201,11 @@ class Vault:
         )
 
     async def _data_key(self, row: Any) -> bytes:
-        if row["wrapped"] not in self._known:
+        data_key = self._known.get(row["wrapped"])
+        if data_key is None:
             data_key = await self._keys.unwrap(row["kid"], row["wrapped"], row["connection"])
             self._remember(row["wrapped"], data_key)
-        return self._known[row["wrapped"]]
+        return data_key
 
     def _remember(self, wrapped: bytes, data_key: bytes) -> None:
         self._known[wrapped] = data_key

@@ -35,6 +35,7 @@ from gateways.stores import sealing
 from gateways.stores.blobs import LocalBlobs
 from gateways.stores.keyring import Keyring
 from gateways.stores.keyset import open_keyset
+from gateways.stores.kms import LocalKeys
 from gateways.stores.postgres import pooled
 from schemas import commands, topics
 from schemas.envelope import Record, command_headers, first
@@ -312,7 +313,7 @@ async def installed(
         stack.push_async_callback(producer.stop)
         path = folder / "ledger.jsonl"
         house = Installation(
-            settings, pool, log, command_log, Keyring(pool, keyset), LocalBlobs(settings.blobs_path), path,
+            settings, pool, log, command_log, Keyring(pool, LocalKeys(keyset)), LocalBlobs(settings.blobs_path), path,
             stack.enter_context(Ledger(path)), producer,
         )  # fmt: skip
         stack.push_async_callback(house.end)

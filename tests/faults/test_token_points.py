@@ -5,7 +5,6 @@ An account works, or is shown to need its user, within a minute of the kill. Wit
 whose new token died with the worker.
 """
 
-import asyncio
 import os
 import signal
 from collections import Counter
@@ -16,7 +15,6 @@ import pytest
 
 from tests.faults.armed import TOKEN_POINTS
 from tests.faults.connected import Accounts, connected
-from tests.faults.installation import installed
 
 FULL = os.environ.get("FAULTS") == "full"
 KILLS = 50 if FULL else 1
@@ -25,7 +23,16 @@ ACCOUNTS = 40 if FULL else 12
 HEALED_SECONDS = 60
 REFRESHING = [name for name in TOKEN_POINTS if "revoked" not in name and "destroyed" not in name]
 
+#: Seconds that a call to the provider may take: a lease lasts ten more, and whoever was killed had one.
+TIMEOUT = 2
+
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(24 * 3600 if FULL else 300)]
+
+
+@pytest.fixture
+def installing(servers, database, topic_prefix, tmp_path):
+    """Where an installation is to be."""
+    return servers, database, topic_prefix, tmp_path
 
 
 @dataclass
@@ -44,16 +51,15 @@ async def kill_at_each(accounts: Accounts, random: Random) -> Killed:
         killed.landed.update(process.landed)
         survivor = await accounts.house.start("work")
         killed.lost |= await accounts.healed(HEALED_SECONDS)
+        await accounts.replenish(ACCOUNTS)
         await survivor.kill()
     return killed
 
 
 @pytest.mark.parametrize("mode", ["google", "microsoft", "strict"])
-async def test_no_account_is_lost_in_silence_wherever_a_worker_is_killed(
-    mode, servers, database, topic_prefix, tmp_path, capsys
-):
+async def test_no_account_is_lost_in_silence_wherever_a_worker_is_killed(mode, installing, capsys):
     seed = int(os.environ.get("FAULTS_SEED", Random().randrange(10**6)))
-    async with connected(servers, database, topic_prefix, tmp_path, mode=mode, accounts=ACCOUNTS) as accounts:
+    async with connected(*installing, mode=mode, accounts=ACCOUNTS, provider_timeout=TIMEOUT) as accounts:
         await accounts.house.start("project")
         killed = await kill_at_each(accounts, Random(seed))
         with capsys.disabled():

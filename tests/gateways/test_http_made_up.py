@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateways.local_servers import Servers
+from tests.support.connected import person
 from tests.support.http_house import HttpHouse, http_house
 from tests.support.servers import create_database, drop_database
 
@@ -40,8 +41,12 @@ async def house(servers: Servers, tmp_path: Path) -> AsyncIterator[HttpHouse]:
 
 @pytest.mark.timeout(240)
 async def test_whatever_is_asked_is_answered_as_the_document_says(house: HttpHouse, tmp_path: Path) -> None:
-    """With the key of an account that has an inbox with a mail in it; the seed stands in the output of a failure."""
-    _, key = await house.account()
+    """With the key of an account that has an inbox with a mail in it, a user and a connection of theirs.
+
+    The seed stands in the output of a failure.
+    """
+    account, key = await house.account()
+    await (await person(house, account, key)).connect()
     box = await house.mailbox(key)
     await house.deliver(box["address"], b"From: ann@example.org\r\nSubject: Hello\r\n\r\nHi\r\n")
     await house.listed(box, 1)

@@ -10,12 +10,14 @@ import pytest
 from yarl import URL
 
 from gateways.local_servers import Servers
+from tests.support.connected import person
 from tests.support.http_house import HttpHouse, bearer, http_house, path
 from tests.support.servers import create_database, drop_database
 
 #: Operations that need no credentials, because they show nothing of anybody's. A new one has to be thought about here.
 OPEN_TO_ALL = {"createMailbox", "livez", "readyz", "metrics", "getLimits"}
 MAIL = b"From: Ann <ann@example.org>\r\nSubject: Secret-canary\r\n\r\nSecret-canary in the text.\r\n"
+NOBODY, NOTHING = "usr_" + "0" * 26, "con_" + "0" * 26
 METHODS = {"get", "post", "put", "patch", "delete", "head", "options"}
 
 
@@ -44,8 +46,9 @@ async def asked(house: HttpHouse, method: str, target: str, headers: dict[str, s
         return answer.status, await answer.text()
 
 
-def filled(pattern: str, address: str, message: str) -> str:
+def filled(pattern: str, address: str, message: str, user: str = NOBODY, connection: str = NOTHING) -> str:
     target = pattern.replace("{address}", address).replace("{message_id}", message).replace("{index}", "0")
+    target = target.replace("{user_id}", user).replace("{connection_id}", connection)
     return target + ("?ttl_minutes=5" if target.endswith("/extend") else "")
 
 
@@ -85,31 +88,72 @@ async def test_a_stranger_hears_the_same_of_what_is_there_as_of_what_is_not(hous
     assert (still["id"], still["is_read"]) == (message["id"], False)
 
 
+async def test_a_stranger_hears_the_same_of_users_and_connections_as_of_none(house: HttpHouse) -> None:
+    """Each operation with a user or a connection in it × every stranger; and nothing has changed afterwards."""
+    (account, owners), (_, strangers) = await house.account(), await house.account()
+    ada = await person(house, account, owners, displayName="Secret-canary")
+    connection = await ada.connect("secret-canary@gmail.example")
+    box = await house.mailbox(strangers)
+    tried = 0
+    for method, pattern, _ in await operations_of(house):
+        if "{user_id}" not in pattern and "{connection_id}" not in pattern:
+            continue
+        for who, status in ((strangers, 404), (box, 403), (None, 401)):
+            there = await asked(house, method, filled(pattern, "", "", ada.id, connection), bearer(who))
+            absent = await asked(house, method, filled(pattern, "", ""), bearer(who))
+            assert there[0] == absent[0] == status, f"{method} {pattern}"
+            assert "canary" not in there[1]
+            tried += 1
+    assert tried >= 12
+    for where in (f"/v1/users/{ada.id}", f"/v1/connections/{connection}"):
+        status, text = await asked(house, "get", where, bearer(owners))
+        assert status == 200
+        assert "canary" in text
+        assert '"state":"revoked"' not in text
+    for where in ("/v1/users", f"/v1/users?email={ada.said['email']}", f"/v1/connections?userId={ada.id}&state=all"):
+        assert (await asked(house, "get", where, bearer(strangers)))[1] == '{"items":[],"nextCursor":null}'
+
+
+#: What each scope allows, beside what all keys may. An operation that takes a key stands here, or the test fails.
+ALLOWED = {
+    "mailboxes:read": {"listMailboxes", "getMailbox", "listMessages", "getMessage", "getRawMessage", "getAttachment"},
+    "mailboxes:write": {"createMailbox", "deleteMailbox", "extendMailbox", "deleteMessage"},
+    "users:read": {"listUsers", "getUser"},
+    "users:write": {"createUser", "deleteUser"},
+    "connections:read": {"listConnections", "getConnection"},
+    "connections:write": {"revokeConnection"},
+    "events:read": set(),
+}
+
+
 async def test_a_key_does_what_its_scopes_say_and_nothing_else(house: HttpHouse) -> None:
     """Each operation that takes an API key × keys of one account that are narrowed to this and that."""
-    account, _ = await house.account()
-    keys = {scope: await house.key(account, scope) for scope in ("events:read", "mailboxes:read", "mailboxes:write")}
+    account, key = await house.account()
+    keys = {scope: await house.key(account, scope) for scope in ALLOWED}
     box = await house.mailbox(keys["mailboxes:write"])
     await house.deliver(box["address"], MAIL)
     (message,) = await house.listed(box, 1)
-    refused = set()
+    ada = await person(house, account, key)
+    connection = await ada.connect()
+    guarded, refused = set(), set()
     for method, pattern, told in sorted(await operations_of(house), key=lambda one: "delete" in one):
         if {"apiKey": []} not in told.get("security", []) or pattern.startswith("/ws/") or pattern.endswith("/events"):
             continue  # the streams: test_live_all.py
-        for scope, key in keys.items():  # the one that may delete comes last
-            status, text = await asked(house, method, filled(pattern, box["address"], message["id"]), bearer(key))
+        guarded.add(told["operationId"])
+        target = filled(pattern, box["address"], message["id"], ada.id, connection)
+        for scope, narrowed in keys.items():
+            status, text = await asked(house, method, target, bearer(narrowed))
             if status == 403:
                 assert json.loads(text)["code"] == "scope_missing"
                 assert json.loads(text)["scope"] in text
                 refused.add((scope, told["operationId"]))
-            else:
-                there = status < 400 or "{index}" in pattern or scope == "mailboxes:write"
+            else:  # there is no attachment, nothing is said of the user to be, and what was deleted is gone
+                there = status < 400 or "{index}" in pattern or pattern == "/v1/users" or method == "delete"
                 assert there, f"{method} {pattern} with {scope}: {status} {text}"
-    writes = {"createMailbox", "deleteMailbox", "extendMailbox", "deleteMessage"}
-    every = {told["operationId"] for _, _, told in await operations_of(house)}
-    assert {name for scope, name in refused if scope == "mailboxes:read"} == writes
-    assert {name for scope, name in refused if scope == "mailboxes:write"} == set()
-    assert writes < {name for scope, name in refused if scope == "events:read"} < every
+    assert guarded == set().union(*ALLOWED.values())
+    for scope, allowed in ALLOWED.items():
+        to_read = ALLOWED[scope.replace(":write", ":read")]
+        assert {name for one, name in refused if one == scope} == guarded - allowed - to_read
 
 
 async def test_the_list_of_one_account_holds_nothing_of_another(house: HttpHouse) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from domain import account, mailbox, mailbox_state
+from domain import account, connection, connection_state, mailbox, mailbox_state
 from domain.mailbox_state import WITHIN
 from schemas import events as event_schemas
 from schemas.vocabulary import Vocabulary, encode
@@ -67,6 +67,9 @@ class Rules:
 
 MAILBOX = Rules(mailbox.needs, mailbox.decide, mailbox_state.touches, mailbox_state.evolve, event_schemas.MAILBOX)
 ACCOUNT = Rules(account.needs, account.decide, account.touches, account.evolve, event_schemas.ACCOUNT)
+CONNECTION = Rules(
+    connection.needs, connection.decide, connection_state.touches, connection_state.evolve, event_schemas.CONNECTION
+)
 
 
 @dataclass
@@ -165,5 +168,5 @@ class When:
 
 
 def given(*events: Any, rules: Rules = MAILBOX, key: str = "acc_1") -> Given:
-    """Begins a specification; `key` is that of the records that bring the commands (an owner, an account)."""
+    """Begins a specification; `key` is that of the records that bring the commands (an owner, an account, a user)."""
     return Given(rules, events, key)

@@ -1,4 +1,4 @@
-"""The vault of tokens, and what connecting a mailbox needs on its way."""
+"""The vault of tokens, how far keys are rotated, and what connecting a mailbox needs on its way."""
 
 from alembic import op
 
@@ -26,6 +26,12 @@ create table kept.vault (
 );
 create index vault_kid on kept.vault (kid);
 create index keyring_kid on kept.keyring (kid);
+create table kept.key_rotations (
+    key text primary key,
+    rows bigint not null default 0,
+    began_at timestamptz not null default now(),
+    finished_at timestamptz
+);
 create table kept.connect_tickets (
     ticket_hash text primary key,
     account text not null,

@@ -1,0 +1,66 @@
+"""Tickets: where an end user's browser comes in. A `GET` uses one up; a `HEAD`, as previews send it, does nothing.
+
+An unknown ticket, a used one and one that has lapsed are not told apart.
+"""
+
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateways.http.connect.consenting import to_provider, use_ticket
+from gateways.http.connect.forms import taken_out, ticket_in
+from gateways.http.connect.page import ConnectPage, open_page
+from gateways.http.connect.parts import Connecting
+from gateways.http.connect.rendering import notice, redirect
+from gateways.http.connect.return_urls import with_outcome
+from gateways.http.connect.wishes import provider_named
+from gateways.providers.connector import ConnectFailed
+
+HEADING: Final = "This link can't be used any more"
+SENTENCE: Final = (
+    "It works once, and for ten minutes. Please go back to where you came from and choose to connect a mailbox again."
+)
+
+
+class Entering:
+    """The handlers of the two addresses that tickets have."""
+
+    def __init__(self, connecting: Connecting, page: ConnectPage) -> None:
+        self._connecting = connecting
+        self._page = page
+
+    async def provider(self, request: Request) -> Response:
+        """On to the provider, which this browser will be known by when it comes back from there."""
+        provider, query = provider_named(request.path_params["provider"]), taken_out(request)
+        if _only_looks(request):
+            return Response()
+        wish = await use_ticket(self._connecting, ticket_in(query) or "", provider)
+        if wish is None:
+            return self._over()
+        try:
+            return await to_provider(self._connecting, request, wish, provider)
+        except ConnectFailed as failure:
+            if wish.return_url is not None:
+                return redirect(with_outcome(wish.return_url, error=failure.code))
+            return await open_page(self._connecting, wish, {"error": failure.code})
+
+    async def page(self, request: Request) -> Response:
+        """The page itself; with a ticket, its opening in this browser."""
+        ticket = ticket_in(request.scope["query_string"])
+        if ticket is None:
+            return await self._page.show(request)
+        taken_out(request)
+        if _only_looks(request):
+            return Response()
+        wish = await use_ticket(self._connecting, ticket, None)
+        return self._over() if wish is None else await open_page(self._connecting, wish, {})
+
+    def _over(self) -> Response:
+        return notice(self._connecting.root, 410, HEADING, SENTENCE)
+
+
+def _only_looks(request: Request) -> bool:
+    """A `HEAD`, or a page fetched before anybody asked to see it."""
+    purpose = request.headers.get("sec-purpose", "") + request.headers.get("purpose", "")
+    return bool(request.scope.get("head")) or "prefetch" in purpose.lower()

@@ -1,0 +1,66 @@
+"""The routes of connecting: those that a product asks with its API key, and those that browsers go through."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateways.http.connect import own_servers, starting
+from gateways.http.connect.callback import Callback
+from gateways.http.connect.entering import Entering
+from gateways.http.connect.page import ConnectPage
+from gateways.http.connect.parts import Connecting
+from gateways.http.connect.rendering import notice, style_sheet
+from gateways.http.operations import Operation
+from gateways.http.problems import KINDS, Problem
+from gateways.http.services import Services
+from gateways.stores.postgres import UNREACHABLE
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+NOT_NOW: Final = "We can't do this just now, and nothing was changed. Please reload this page in a moment."
+
+
+def routes(services: Services, connecting: Connecting) -> APIRouter:
+    """All of them. `connecting.uses` has to be running."""
+    router = APIRouter()
+    router.include_router(starting.routes(services, connecting))
+    router.include_router(own_servers.routes(services, connecting))
+    page, callback = ConnectPage(services, connecting), Callback(services, connecting)
+    entering = Entering(connecting, page)
+
+    async def style(request: Request) -> Response:
+        del request
+        return style_sheet()
+
+    _browser(router, connecting, "GET", "/connect/style.css", style)
+    _browser(router, connecting, "GET", "/connect", entering.page)
+    _browser(router, connecting, "GET", "/connect/{provider}", entering.provider)
+    _browser(router, connecting, "POST", "/connect/{provider}", page.begin)
+    _browser(router, connecting, "GET", "/v1/connect/{provider}/callback", callback.get)
+    _browser(router, connecting, "POST", "/v1/connect/{provider}/callback", callback.post)
+    return router
+
+
+def _browser(router: APIRouter, connecting: Connecting, method: str, path: str, handler: Handler) -> None:
+    """A route for people: what it refuses is a page."""
+
+    async def plainly(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Problem as problem:
+            return notice(connecting.root, problem.status, KINDS[problem.code].title, problem.detail)
+        except UNREACHABLE:
+            return notice(connecting.root, 503, "Not available now", NOT_NOW)
+
+    router.add_api_route(
+        path,
+        plainly,
+        methods=[method],
+        name=f"{method} {path}",
+        response_model=None,
+        include_in_schema=False,
+        route_class_override=Operation,
+    )

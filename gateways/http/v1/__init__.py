@@ -1,0 +1,1 @@
+"""Connected accounts: users and their connections, in camelCase under `/v1`."""
