@@ -45,6 +45,7 @@ from gateways.stores.folded import FoldedPositions
 from gateways.stores.key_stock import KeyStock
 from gateways.stores.keyring import Keyring
 from gateways.stores.keyset import Keyset, open_keyset
+from gateways.stores.kms import LocalKeys
 from gateways.stores.postgres import Pool, pooled
 from gateways.stores.rates import REQUESTS, Limit, Rates
 from gateways.stores.sealing import place, seal
@@ -86,7 +87,7 @@ class StreamsHouse:
 
     def __init__(self, kafka: str, prefix: str, pool: Pool, keyset: Keyset) -> None:
         self.kafka, self.prefix, self.pool, self.keyset = kafka, prefix, pool, keyset
-        self.keyring = Keyring(pool, keyset)
+        self.keyring = Keyring(pool, LocalKeys(keyset))
         self.log = EventLog(kafka, prefix=prefix)
         self.tail: Tail
         self.folded: FoldedPositions
