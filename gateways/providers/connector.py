@@ -67,12 +67,13 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What consent led to. Scopes as the provider spells them."""
+    """What consent led to. Scopes as the provider spells them; `calls` is what the fresh token was used for already."""
 
     secrets: Secrets
     identity: Identity
     scopes: list[str]
     asked_scopes: list[str]
+    calls: tuple[Literal["profile", "login"], ...] = ()
 
 
 class Connector(Protocol):

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 from yarl import URL
 
@@ -63,10 +63,10 @@ class OpenIdConnector(ABC):
         if issuer is not None and not self._issuer.is_named(issuer):
             raise ConnectFailed("issuer_mismatch", OTHER_ISSUER)
         tokens = await self._oauth.exchange(consent, code)
-        identity = await self._identity(tokens, consent, issuer)
+        identity, calls = await self._identity(tokens, consent, issuer)
         secrets = Secrets(tokens.access_token, tokens.refresh_token, tokens.expires_at)
         asked = list(self._client.scopes)
-        return Granted(secrets, identity, asked if tokens.scopes is None else tokens.scopes, asked)
+        return Granted(secrets, identity, asked if tokens.scopes is None else tokens.scopes, asked, calls)
 
     async def refresh(self, secrets: Secrets) -> Refreshed | NotRefreshed:
         """Asks for a new access token; every outcome is an answer."""
@@ -101,16 +101,19 @@ class OpenIdConnector(ABC):
         if not self.ready:
             raise ConnectFailed("client_broken", NO_CLIENT.format(self.name))
 
-    async def _identity(self, tokens: Tokens, consent: Consent, issuer: str | None) -> Identity:
+    async def _identity(
+        self, tokens: Tokens, consent: Consent, issuer: str | None
+    ) -> tuple[Identity, tuple[Literal["profile"], ...]]:
+        """Whose mailbox it is, and the calls that it took to find out."""
         claims = await self._claims(tokens, consent.nonce)
         if issuer is not None and not self._same_issuer(issuer, claims):
             raise ConnectFailed("issuer_mismatch", OTHER_ISSUER)
         # Issuer and subject stay when an address is changed, or is given to somebody else.
         subject = f"{claims.issuer} {claims.subject}"
         if (address := self.address_in_claims(claims.all)) is not None:
-            return Identity(address, subject)
+            return Identity(address, subject), ()
         try:
-            return Identity(await self.address(Secrets(tokens.access_token)), subject)
+            return Identity(await self.address(Secrets(tokens.access_token)), subject), ("profile",)
         except (LoginRefused, ProviderUnavailable):
             raise ConnectFailed("identity_unknown", UNKNOWN) from None
 

@@ -57,7 +57,7 @@ class SmtpImapConnector:
         await self.login(servers, tokens.access_token)
         secrets = Secrets(tokens.access_token, tokens.refresh_token, tokens.expires_at, servers)
         asked = list(client.scopes)
-        return Granted(secrets, Identity(servers.imap.username), tokens.scopes or asked, asked)
+        return Granted(secrets, Identity(servers.imap.username), tokens.scopes or asked, asked, ("login",))
 
     async def refresh(self, secrets: Secrets) -> Refreshed | NotRefreshed:
         """Asks for a new access token; a password is tried, as there is no other way to know that it still holds."""

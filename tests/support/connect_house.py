@@ -1,4 +1,4 @@
-"""The house with accounts to connect: an authorization server stands in for Google and Microsoft, and a browser is at hand."""
+"""The house with accounts to connect: an authorization server stands in for Google and Microsoft; a browser is at hand."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -24,8 +24,9 @@ from gateways.http.services import Services
 from gateways.log.command_log import NotPromised, OutcomeUnknown
 from gateways.log.decisions import Asked, Decision
 from gateways.providers.connector import Granted
+from gateways.stores.keyset_file import KeysetError
 from gateways.stores.postgres import UNREACHABLE
-from gateways.stores.sealing import place, seal
+from gateways.stores.sealing import Unsealable, place, seal
 from gateways.stores.vault import Held
 from projections import connections, users
 from schemas import topics
@@ -108,11 +109,11 @@ class Authorising:
             if failure.code not in {"unavailable", "already_connected"}:
                 await self._give_back(wanted.provider, granted)
             raise
-        if wanted.provider == "smtp":
-            self.note(connected.connection, wanted.user, "login")
+        for operation in granted.calls:
+            self._note(connected.connection, wanted.user, operation)
         return connected
 
-    def note(self, connection: str, user: str, operation: str) -> None:
+    def _note(self, connection: str, user: str, operation: str) -> None:
         """A call with fresh tokens that went well."""
         call = Call(datetime.now(UTC), operation, "connect", connection, "ok")
         self._connecting.uses.note(connection, user, call)
@@ -162,7 +163,7 @@ class Authorising:
     async def _tried(self, request: Request, this: Try, renewed: str | None) -> Connected | ConnectionRefused:
         """What was decided of this try as this connection. Raises NotConnected where it can't be decided now."""
         connection = renewed or new_id("con")
-        before = await self._connecting.vault.get(connection) if renewed else None
+        before = await self._before(connection) if renewed else None
         token = await self._kept(connection, this.wanted, this.granted.secrets)
         try:
             decision = await self._decided(request, this.command(connection, token))
@@ -182,6 +183,13 @@ class Authorising:
             return await settled(self._services.connection_decisions, request, asked)
         except UNREACHABLE as error:
             raise OutcomeUnknown("decided, perhaps, and not to be read now") from error
+
+    async def _before(self, connection: str) -> Held | None:
+        """What the vault holds; what it can't open any more is what connecting again is to mend."""
+        try:
+            return await self._connecting.vault.get(connection)
+        except (KeysetError, Unsealable):
+            return None
 
     async def _kept(self, connection: str, wanted: Wanted, secrets: Secrets) -> Token:
         vault = self._connecting.vault

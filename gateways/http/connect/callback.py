@@ -92,7 +92,9 @@ class Callback:
         if found is None:
             return self._foreign()
         consent, wish = found
-        response = await self._ended(wish, await self._outcome(request, provider, wish, consent, returned))
+        outcome = await self._outcome(request, provider, wish, consent, returned)
+        _tell_operator(request, provider, wish, outcome)
+        response = await self._ended(wish, outcome)
         self._connecting.cookies.unbind(response, provider, returned.state)
         return response
 
@@ -142,6 +144,14 @@ class Callback:
         if wish.return_url is not None and not wish.on_page:
             return redirect(with_outcome(wish.return_url, **said))
         return await open_page(self._connecting, wish, said)
+
+
+def _tell_operator(request: Request, provider: Provider, wish: Wish, outcome: Connected | Code) -> None:
+    """What came of it, by code: a client that is broken is nobody else's to mend."""
+    if isinstance(outcome, Connected):
+        return
+    said = {"provider": provider, "code": outcome, "user": wish.user, "request_id": request.scope["request_id"]}
+    log.log(logging.ERROR if outcome == "client_broken" else logging.INFO, "a mailbox was not connected", extra=said)
 
 
 def _named(granted: Granted, wish: Wish) -> Granted:

@@ -15,7 +15,8 @@ from gateways.http.connect.rendering import redirect
 from gateways.http.connect.wishes import Wish
 from gateways.http.services import Services
 from gateways.providers.connector import Consent
-from gateways.stores.sealing import place, unseal
+from gateways.stores.keyset_file import KeysetError
+from gateways.stores.sealing import Unsealable, place, unseal
 from projections.connections import ConnectionRow
 
 NO_CONSENT: Final = (
@@ -60,7 +61,10 @@ async def take(connecting: Connecting, state: str, browser: str, provider: Provi
 
 async def with_servers(services: Services, connecting: Connecting, wish: Wish, row: ConnectionRow | None) -> Wish:
     """The wish to renew an `smtp` mailbox, with its servers out of the vault. Raises a Problem (400)."""
-    held = await connecting.vault.get(row.connection) if row else None
+    try:
+        held = await connecting.vault.get(row.connection) if row else None
+    except (KeysetError, Unsealable):
+        held = None
     keys = await services.keyring.get([wish.user])
     if row is None or held is None or held.secrets.servers is None or held.secrets.servers.oauth is None:
         raise problems.invalid("/query/connectionId", NO_CONSENT)

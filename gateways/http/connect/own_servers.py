@@ -154,7 +154,7 @@ class OwnServersRoute:
 
     async def _connected(self, request: Request, caller: Caller, account: MailAccount) -> Response:
         await self._connecting.connectors.smtp.login(account.servers)
-        granted = Granted(Secrets(servers=account.servers), Identity(account.email), [], [])
+        granted = Granted(Secrets(servers=account.servers), Identity(account.email), [], [], ("login",))
         wanted = Wanted(caller.owner, account.user, "smtp", auth="password")
         connected = await self._authorising.connect(request, wanted, granted)
         return await self._answer(caller, connected)

@@ -26,8 +26,9 @@ NOT_NOW: Final = "We can't do this just now, and nothing was changed. Please rel
 def routes(services: Services, connecting: Connecting) -> APIRouter:
     """All of them. `connecting.uses` has to be running."""
     router = APIRouter()
-    router.include_router(starting.routes(services, connecting))
-    router.include_router(own_servers.routes(services, connecting))
+    for part in (starting, own_servers):
+        # Beside ours, not below: a 405 is answered from the list of all routes.
+        router.routes.extend(part.routes(services, connecting).routes)
     page, callback = ConnectPage(services, connecting), Callback(services, connecting)
     entering = Entering(connecting, page)
 

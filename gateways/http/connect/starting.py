@@ -14,6 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from domain.connection_events import Provider
 from gateways.http import problems
 from gateways.http.connect.consenting import issue_ticket, with_servers
+from gateways.http.connect.forms import taken_out
 from gateways.http.connect.parts import Connecting
 from gateways.http.connect.wishes import PROVIDERS, Wish, check_set_up, provider_named
 from gateways.http.operations import TEXT, declare, json_response, parameter
@@ -99,6 +100,7 @@ class Starting:
         """A ticket that leads straight to the provider's consent."""
         caller = await account_caller(self._services, request, "connections:write")
         provider, said = provider_named(request.path_params["provider"]), request.query_params
+        taken_out(request)
         faults = Faults()
         user, return_url = self._user_and_way_back(request, faults)
         hint = said.get("loginHint")
