@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import fields, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from gateways.command_line.failures import USAGE, Failed
 from gateways.command_line.log_words import add_log_words
 from gateways.command_line.output import Output, show_rows
 from gateways.command_line.role_words import add_role_words
-from gateways.command_line.words import add_words, greeting
+from gateways.command_line.words import add_words
 
 if TYPE_CHECKING:
     from gateways.command_line.installation import Installation
@@ -66,13 +67,14 @@ class House:
         """What every role needs."""
         from gateways.log.measured import AppendMeasures, MeasuredCommandLog
         from gateways.stores.keyring import Keyring
-        from gateways.stores.kms import LocalKeys
+        from gateways.stores.kms_chosen import key_encryption
         from gateways.stores.one_keyset import check_keyset
         from gateways.stores.postgres import pooled
 
         self.pool = await self.stack.enter_async_context(pooled(self.database_url, size=10))
         await check_keyset(self.pool, self.keyset, self.settings.keyset_path)
-        self.keys = LocalKeys(self.keyset)
+        self.keys = key_encryption(self.settings.kms, self.keyset)
+        self.stack.push_async_callback(self.keys.close)
         self.keyring = Keyring(self.pool, self.keys)
         self.appends = AppendMeasures(self.metrics)
         self.command_log = MeasuredCommandLog(self.kafka, self.appends, prefix=self.prefix)
@@ -237,7 +239,9 @@ def keep_connected(house: House, log: Any, reports: Any) -> None:
     """Refreshes tokens, and destroys what belongs to no connection."""
     from gateways.background import in_background
     from gateways.caught_up import CaughtUp
+    from gateways.log.rotation_reports import rotation_reports
     from gateways.stores.due_tokens import DueTokens
+    from gateways.stores.key_care import keep_keys_young
     from gateways.token_measures import TokenMeasures
     from handlers.refresh import Refreshing
     from handlers.sweep import Sweeping
@@ -255,7 +259,14 @@ def keep_connected(house: House, log: Any, reports: Any) -> None:
         scale=house.settings.retry_scale,
     )
     tables = CaughtUp(log, house.pool, projection=CONNECTIONS.name, topic=CONNECTIONS.topic)
-    in_background(house.stack, refreshing.run(), tokens.run(), Sweeping(house.vault, providers, tables).run())
+    age, report = timedelta(days=house.settings.key_max_age), rotation_reports(house.command_log)
+    in_background(
+        house.stack,
+        refreshing.run(),
+        tokens.run(),
+        Sweeping(house.vault, providers, tables).run(),
+        keep_keys_young(house.pool, house.keys, max_age=age, report=report),
+    )
 
 
 async def declare_projections(house: House, subscriptions: Any) -> None:
@@ -388,23 +399,17 @@ def up() -> None:
     """Everything on this machine: Kafka, Postgres and all roles."""
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: sys.exit(0))  # nothing has begun yet; the supervisor listens from then on
-    from gateways.command_line.up import supervisor_of
+    from gateways.command_line.up import said_when_ready, supervisor_of
 
     settings = _read()
     supervisor = supervisor_of(
         settings.data,
         program=Path(__file__).absolute(),
         kafka=settings.kafka,
-        database_url=settings.database_url.get_secret_value() if settings.database_url else None,
+        database_url=settings.plain("database_url"),
         listening=settings.listening,
     )
-
-    def ready(seconds: float) -> None:
-        told = greeting(
-            settings.http, settings.smtp, mail_domain=settings.mail_domain, data=settings.data, seconds=seconds
-        )
-        print(told, flush=True)
-
+    ready = said_when_ready(settings.http, settings.smtp, mail_domain=settings.mail_domain, data=settings.data)
     _run(lambda: supervisor.run(ready))
 
 
@@ -447,8 +452,8 @@ def _installation() -> "Installation":
 
     settings = _connected()
     assert settings.kafka
-    assert settings.database_url
-    return Installation(settings.kafka, settings.database_url.get_secret_value(), settings.topic_prefix)
+    url, keyset = settings.plain("database_url"), settings.keyset_path
+    return Installation(settings.kafka, url, settings.topic_prefix, keyset, settings.kms)
 
 
 def _listening() -> tuple[tuple[str, int], tuple[str, int]]:

@@ -30,6 +30,7 @@ create table connections (
     auth text not null,
     account text not null,
     account_digest text not null,
+    subject_digest text,
     scopes text[] not null,
     missing_scopes text[] not null,
     state text not null,
@@ -51,7 +52,8 @@ create index connections_owner on connections (owner, connection desc);
 create index connections_due on connections (refresh_due) where refresh_due is not null;
 """
 ROW: Final = (
-    "connection, user_id, owner, provider, auth, account, account_digest, scopes, missing_scopes, state, token_version, "
+    "connection, user_id, owner, provider, auth, account, account_digest, subject_digest, scopes, missing_scopes, state, "
+    "token_version, "
     "token_expires_at, connected_at, last_used_at, last_error, last_error_at, partition, position"
 )
 Pool = asyncpg.Pool
@@ -71,6 +73,7 @@ class ConnectionRow:
     auth: str
     account: Sealed
     account_digest: Digest
+    subject_digest: Digest | None
     scopes: list[str]
     missing_scopes: list[str]
     state: str
@@ -116,10 +119,11 @@ def _runs(events: list[Folded]) -> Iterable[tuple[str, list[tuple[Any, ...]]]]:
 
 #: A refresh may have been reported before the connecting that its token goes back to: the newer token's facts stay.
 AUTHORISED: Final = """
-insert into connections (connection, user_id, owner, provider, auth, account, account_digest, scopes, missing_scopes, state,
-    token_version, token_fingerprint, token_expires_at, connected_at, refresh_due, partition, position)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'active', $10, $11, $12, $13, $14, $15, $16)
+insert into connections (connection, user_id, owner, provider, auth, account, account_digest, subject_digest, scopes,
+    missing_scopes, state, token_version, token_fingerprint, token_expires_at, connected_at, refresh_due, partition, position)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'active', $11, $12, $13, $14, $15, $16, $17)
 on conflict (connection) do update set auth = excluded.auth, account = excluded.account, scopes = excluded.scopes,
+    subject_digest = coalesce(excluded.subject_digest, connections.subject_digest),
     missing_scopes = excluded.missing_scopes, state = 'active', connected_at = excluded.connected_at, last_error = null,
     last_error_at = null, token_version = greatest(connections.token_version, excluded.token_version),
     token_fingerprint = case when connections.token_version > excluded.token_version
@@ -177,6 +181,7 @@ def _authorised(seen: Folded) -> tuple[Any, ...]:
         event.auth,
         event.account,
         event.account_digest,
+        event.subject_digest,
         event.scopes,
         event.missing_scopes,
         event.token.version,

@@ -20,7 +20,7 @@ FOLDERS = {*ROOMS, "tests", "docs"}
 
 LONGEST_FILE = 400
 # The front door is the one place of all the wiring: a second file of it would be a second place.
-LONGEST_FRONT_DOOR = 480
+LONGEST_FRONT_DOOR = 500
 LONGEST_FUNCTION = 70
 DRAWERS = {"utils", "util", "common", "base", "helpers", "misc"}
 

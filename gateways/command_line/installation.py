@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -36,11 +37,13 @@ FOLDED_SECONDS: Final = 5.0
 
 @dataclass(frozen=True)
 class Installation:
-    """Where an installation's servers are."""
+    """Where an installation's servers are, and what wraps its data keys: the keyset file, and the setting `kms`."""
 
     kafka: str
     database_url: str
     topic_prefix: str = ""
+    keyset: Path = Path("keyset.json")
+    kms: str = "local"
 
 
 @asynccontextmanager

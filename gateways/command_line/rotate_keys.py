@@ -9,15 +9,35 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateways.command_line.failures import FAILED, Failed
+from gateways.command_line.installation import Installation, tables_of
 from gateways.command_line.output import Form, advise, show_one
 from gateways.command_line.progress import Bar
+from gateways.log.command_log import CommandLog
+from gateways.log.rotation_reports import rotation_reports
 from gateways.stores.key_rotation import NotAllWrapped, Rotated, RotationUnderWay, forget_unused, rotate
-from gateways.stores.keyset import Keyset
+from gateways.stores.keyset import Keyset, open_keyset
 from gateways.stores.kms import KeyKeeper, KeysUnreachable
+from gateways.stores.kms_chosen import key_encryption
+from gateways.stores.one_keyset import check_keyset
 from gateways.stores.postgres import Pool
 
 BACKUP = "Back up the keyset file now: what is wrapped from here on opens with no earlier copy of it."
 AGAIN = "Run it again when that is mended: it goes on from where it is."
+
+
+async def rotate_keys_of(installation: Installation, *, forget: bool, output: Form | None) -> None:
+    """Rotates the keys of an installation. Raises Failed and KeysetError, and what its servers raise."""
+    keyset = open_keyset(installation.keyset)
+    keys = key_encryption(installation.kms, keyset)
+    log = CommandLog(installation.kafka, prefix=installation.topic_prefix)
+    try:
+        async with tables_of(installation) as pool:
+            await check_keyset(pool, keyset, installation.keyset)
+            report = rotation_reports(log)
+            await rotate_keys(pool, keys, keyset, report=report, forget=forget, output=output)
+    finally:
+        await keys.close()
+        await log.close()
 
 
 async def rotate_keys(

@@ -1,6 +1,6 @@
 """Everything on this machine, under one supervisor."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,3 +31,23 @@ def supervisor_of(
         for setting, address in listening.items():
             check_free(setting, *address)
     return Supervisor(data, program=program, servers=given)
+
+
+def said_when_ready(http: str, smtp: str, *, mail_domain: str, data: Path) -> Callable[[float], None]:
+    """Greets whoever started it, once it is ready after so many seconds."""
+
+    def ready(seconds: float) -> None:
+        print(greeting(http, smtp, mail_domain=mail_domain, data=data, seconds=seconds), flush=True)
+
+    return ready
+
+
+def greeting(http: str, smtp: str, *, mail_domain: str, data: Path, seconds: float) -> str:
+    """What `up` says once everything is ready."""
+    return (
+        f"Postledger is ready after {seconds:.1f} s. Data and logs: {data}\n\n"
+        f"  HTTP   http://{http}\n"
+        f"  SMTP   {smtp}   (addresses end in @{mail_domain})\n\n"
+        f"Create an inbox:\n\n  curl -X POST 'http://{http}/api/v1/mailboxes?ttl_minutes=30'\n\n"
+        f"Ctrl-C ends it."
+    )

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from gateways.command_line.accounts import account_words
-from gateways.command_line.output import Form
+from gateways.command_line.output import Form, Output
 from gateways.command_line.plans import plan_words
 
 Listening = tuple[tuple[str, int], tuple[str, int]]
 
 
 def add_words(cli: typer.Typer, *, installation: Callable[[], Any], listening: Callable[[], Listening]) -> None:
-    """Adds `account`, `plan`, `migrate`, `schemas` and `demo`.
+    """Adds `account`, `plan`, `migrate`, `rotate-keys`, `schemas` and `demo`.
 
     `installation` finds the servers of the running installation, `listening` where its HTTP and SMTP listen.
     """
@@ -29,6 +29,20 @@ def add_words(cli: typer.Typer, *, installation: Callable[[], Any], listening: C
         from projections.migrate import migrate as bring_up_to_date  # noqa: PLC0415 - as above
 
         asyncio.run(bring_up_to_date(installation().database_url))
+
+    @cli.command("rotate-keys")
+    def rotate_keys(
+        forget: Annotated[
+            bool, typer.Option("--forget", help="Destroy earlier keys of the keyset file that nothing needs any more.")
+        ] = False,
+        output: Output = None,
+    ) -> None:
+        """Wrap every data key anew, under a new key-encryption key, while everything runs."""
+        import asyncio  # noqa: PLC0415 - as above
+
+        from gateways.command_line.rotate_keys import rotate_keys_of  # noqa: PLC0415 - as above
+
+        asyncio.run(rotate_keys_of(installation(), forget=forget, output=output))
 
     @cli.command()
     def demo(
@@ -52,14 +66,3 @@ def add_words(cli: typer.Typer, *, installation: Callable[[], Any], listening: C
         from gateways.command_line.schemas import check_documents, write_documents  # noqa: PLC0415 - as above
 
         (check_documents if check else write_documents)(folder)
-
-
-def greeting(http: str, smtp: str, *, mail_domain: str, data: Path, seconds: float) -> str:
-    """What `up` says once everything is ready."""
-    return (
-        f"Postledger is ready after {seconds:.1f} s. Data and logs: {data}\n\n"
-        f"  HTTP   http://{http}\n"
-        f"  SMTP   {smtp}   (addresses end in @{mail_domain})\n\n"
-        f"Create an inbox:\n\n  curl -X POST 'http://{http}/api/v1/mailboxes?ttl_minutes=30'\n\n"
-        f"Ctrl-C ends it."
-    )

@@ -181,7 +181,7 @@ class _Wrapping:
         return done
 
     async def _left(self) -> int:
-        counted = " + ".join(f"(select count(*) from {table} where kid <> $1)" for table in TABLES)  # noqa: S608
+        counted = " + ".join(f"(select count(*) from {table} where kid <> $1)" for table in TABLES)  # noqa: S608 - as above
         left: int = await self.connection.fetchval(f"select {counted}", self.key, timeout=SCAN_SECONDS)
         return left
 
@@ -191,7 +191,7 @@ class _Wrapping:
         self.unopenable.clear()
         for table, subject in TABLES.items():
             asked = (
-                f"select {subject} as subject, kid, wrapped from {table} where kid <> $1 and {subject} > $2 "  # noqa: S608
+                f"select {subject} as subject, kid, wrapped from {table} where kid <> $1 and {subject} > $2 "  # noqa: S608 - as above
                 "order by 1 limit $3"
             )
             after = ""

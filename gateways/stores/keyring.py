@@ -68,9 +68,11 @@ class Keyring:
         await self._pool.execute("delete from keyring where subject = any($1)", subjects)
 
     async def revived(self) -> list[str]:
-        """The purged mailboxes whose keys are there again: a backup was restored that had them."""
+        """The purged mailboxes and deleted users whose keys are there again: a backup was restored that had them."""
         rows = await self._pool.fetch(
-            "select k.subject from keyring k join mailboxes m on m.mailbox = k.subject where m.ended = 'purged'"
+            "select k.subject from keyring k join mailboxes m on m.mailbox = k.subject where m.ended = 'purged' "
+            "union all "
+            "select k.subject from keyring k join users u on u.user_id = k.subject where u.deleted_at is not null"
         )
         return [row["subject"] for row in rows]
 

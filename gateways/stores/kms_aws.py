@@ -48,6 +48,8 @@ class AwsKeys:
         return SCHEME + said["KeyId"], said["CiphertextBlob"]
 
     async def unwrap(self, kid: str, wrapped: bytes, context: str) -> bytes:
+        if not wrapped:
+            raise Unsealable(context)
         arn = kid.removeprefix(SCHEME)
         client = await self._client(_region(arn))
         said = await self._said(

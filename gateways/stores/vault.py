@@ -36,7 +36,8 @@ ROW: Final = (
 #: Beyond every version that the tables have heard of, too: a row that was lost begins no second count.
 PUT: Final = """
 insert into vault (connection, user_id, provider, kid, wrapped, version, fingerprint, access, refresh, servers, expires_at)
-values ($1, $2, $3, $4, $5, 1 + coalesce((select token_version from connections where connection = $1), 0), $6, $7, $8, $9, $10)
+values ($1, $2, $3, $4, $5, 1 + coalesce((select token_version from connections where connection = $1), 0),
+    $6, $7, $8, $9, $10)
 on conflict (connection) do update set kid = excluded.kid, wrapped = excluded.wrapped,
     version = greatest(vault.version + 1, excluded.version),
     fingerprint = excluded.fingerprint, access = excluded.access, refresh = excluded.refresh, previous = null,
@@ -113,20 +114,22 @@ class Vault:
 
     async def get(self, connection: str) -> Held | None:
         """None where there is nothing: it was never connected, or is revoked."""
-        row = await self._pool.fetchrow(f"select {ROW} from vault where connection = $1", connection)  # noqa: S608
+        row = await self._pool.fetchrow(f"select {ROW} from vault where connection = $1", connection)  # noqa: S608 - as above
         return await self._held(row) if row else None
 
     async def lease(self, connections: Sequence[str], *, seconds: float, holder: str) -> list[Held]:
         """Those of them that nobody had leased, or whose lease had lapsed by Postgres's clock: leased to the holder now.
 
-        One that can't be opened is left out, and told in the logs: it is in nobody's way.
+        One that can't be opened is left out, and told in the logs: it is in nobody's way. Those whose wrapping keys can't be
+        reached are free again at once; raises where that is all of them.
         """
         rows = await self._pool.fetch(LEASE, list(connections), holder, seconds)
-        try:
-            return await self._openable(rows)
-        except OSError:  # whoever keeps the wrapping keys can't be reached: others may fare better
-            await self._pool.execute(RELEASE, [row["connection"] for row in rows], holder, 0)
-            raise
+        held, unreached = await self._openable(rows)
+        if unreached:
+            await self._pool.execute(RELEASE, [connection for connection, _ in unreached], holder, 0)
+            if not held:
+                raise unreached[0][1]
+        return held
 
     async def switch(self, held: Held, *, holder: str, secrets: Secrets, fingerprint: str) -> int | None:
         """Writes new tokens beside the old and switches to them: their version, or None where the lease was lost.
@@ -159,24 +162,28 @@ class Vault:
 
     async def orphans(self, *, older_than: float) -> list[Held]:
         """Rows written so many seconds ago or more, whose connection is not in the tables or is revoked there."""
-        return await self._openable(await self._pool.fetch(ORPHANS, older_than))
+        held, _ = await self._openable(await self._pool.fetch(ORPHANS, older_than))
+        return held
 
     def fingerprint_of(self, secrets: Secrets) -> str:
         """Tells these tokens from others, and nothing about them; a password's says not even whether it has changed."""
         token = secrets.refresh_token or secrets.access_token
         return self._keyset.digest("token", token) if token else random_bits.token_urlsafe(32)
 
-    async def _openable(self, rows: Sequence[Any]) -> list[Held]:
+    async def _openable(self, rows: Sequence[Any]) -> tuple[list[Held], list[tuple[str, OSError]]]:
+        """Those that can be opened, and those whose wrapping keys can't be reached."""
+        held, unreached = [], []
         found = await asyncio.gather(*[self._held(row) for row in rows], return_exceptions=True)
-        held = []
         for row, one in zip(rows, found, strict=True):
-            if isinstance(one, (Unsealable, KeysetError)):
-                log.error("tokens can't be opened", extra={"connection": row["connection"], "cause": repr(one)})
-            elif isinstance(one, BaseException):
-                raise one
-            else:
+            if isinstance(one, Held):
                 held.append(one)
-        return held
+            elif isinstance(one, OSError):
+                unreached.append((row["connection"], one))
+            elif isinstance(one, (Unsealable, KeysetError)):
+                log.error("tokens can't be opened", extra={"connection": row["connection"], "cause": repr(one)})
+            else:
+                raise one
+        return held, unreached
 
     async def _held(self, row: Any) -> Held:
         connection, data_key = row["connection"], await self._data_key(row)

@@ -86,6 +86,6 @@ class Destruction:
         await self._keyring.destroy(mailbox)
 
     async def again(self) -> None:
-        """What purged mailboxes had and a restored backup brought back."""
-        for mailbox in await self._keyring.revived():
-            await self.destroy(mailbox)
+        """What purged mailboxes and deleted users had and a restored backup brought back; users have no blobs."""
+        for subject in await self._keyring.revived():
+            await self.destroy(subject)

@@ -43,7 +43,7 @@ from schemas.ids import new_id
 from schemas.raw_mail import RawMail, headers_of
 from schemas.vocabulary import encode
 from tests.faults.ledger import Ledger
-from tests.faults.nursery import Nursery
+from tests.faults.nursery import Child, Nursery
 
 
 @cache
@@ -63,14 +63,18 @@ class Role:
     """One process of the installation."""
 
     nursery: Nursery
-    pid: int
+    child: Child
     log: Path
     told: Path
 
     @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    @property
     def status(self) -> int | None:
         """How it ended, −9 for SIGKILL; None while it runs."""
-        return self.nursery.deaths.get(self.pid)
+        return self.nursery.deaths.get(self.child)
 
     def signal(self, signum: signal.Signals) -> None:
         if self.status is None:
@@ -147,8 +151,8 @@ class Installation:
         arms = [*(["--kill", kill] if kill else []), *(["--stop", stop] if stop else [])]
         scales = ["--patience", str(patience), "--quiet", str(quiet), "--told", str(told), "--owner", owner]
         arguments = [*arms, *scales, "--", *names, "--ready-file", str(ready)]
-        pid = await asyncio.to_thread(nursery().bear, arguments, self._environment(), folder / "log")
-        role = Role(nursery(), pid, folder / "log", told)
+        child = await asyncio.to_thread(nursery().bear, arguments, self._environment(), folder / "log")
+        role = Role(nursery(), child, folder / "log", told)
         self.roles.append(role)
         async with asyncio.timeout(40):
             while not ready.exists() and role.status is None:

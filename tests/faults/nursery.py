@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 ROOT = Path(__file__).parents[2]
 #: What roles load, beside what these load themselves.
@@ -25,9 +25,17 @@ LOADED = (
     "gateways.mail_in.smtp", "gateways.mail_in.log_door", "gateways.parser.pool", "gateways.stores.folded",
     "gateways.stores.freshness", "gateways.stores.snapshots", "gateways.stores.work_positions",
     "gateways.stores.keyring", "gateways.stores.blobs", "handlers.accounts", "handlers.mailboxes", "handlers.parse",
-    "handlers.effector", "handlers.timers", "projections.catalogue", "projections.projector",
+    "handlers.effector", "handlers.timers", "handlers.connections", "handlers.refresh", "handlers.revoke",
+    "gateways.providers.catalogue", "gateways.stores.vault", "projections.catalogue", "projections.projector",
 )  # fmt: skip
 PR_SET_PDEATHSIG = 1
+
+
+class Child(NamedTuple):
+    """A process: kernels use the ids of the dead again, so the id alone names nobody."""
+
+    pid: int
+    life: int
 
 
 class Nursery:
@@ -37,14 +45,15 @@ class Nursery:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.nursery"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        self._births: list[int] = []
+        self._births: list[Child] = []
+        self._lives: dict[int, int] = {}
         self._born = threading.Condition()
         self._asking = threading.Lock()
-        self.deaths: dict[int, int] = {}
+        self.deaths: dict[Child, int] = {}
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def bear(self, arguments: list[str], environment: dict[str, str], log: Path) -> int:
-        """The process id of a new role."""
+    def bear(self, arguments: list[str], environment: dict[str, str], log: Path) -> "Child":
+        """A new role."""
         assert self._process.stdin is not None
         request = {"arguments": arguments, "environment": environment, "log": str(log)}
         with self._asking, self._born:
@@ -60,10 +69,13 @@ class Nursery:
             told = json.loads(line)
             with self._born:
                 if "born" in told:
-                    self._births.append(told["born"])
+                    pid = told["born"]
+                    self._lives[pid] = self._lives.get(pid, 0) + 1
+                    self._births.append(Child(pid, self._lives[pid]))
                     self._born.notify()
                 else:
-                    self.deaths[told["dead"]] = told["status"]
+                    pid = told["dead"]
+                    self.deaths[Child(pid, self._lives[pid])] = told["status"]
 
     def close(self) -> None:
         assert self._process.stdin is not None

@@ -10,6 +10,7 @@ import pytest
 from gateways.stores.key_stock import KeyStock
 from gateways.stores.keyring import Keyring
 from gateways.stores.keyset import open_keyset
+from gateways.stores.kms import LocalKeys
 from gateways.stores.postgres import Pool, pooled
 from projections.migrate import migrate
 
@@ -30,7 +31,7 @@ async def ring(database: str, tmp_path) -> AsyncIterator[Ring]:
     await migrate(database)
     keyset = open_keyset(tmp_path / "keyset.json")
     async with pooled(database, size=3) as pool:
-        yield Ring(pool, Keyring(pool, keyset), Keyring(pool, keyset))
+        yield Ring(pool, Keyring(pool, LocalKeys(keyset)), Keyring(pool, LocalKeys(keyset)))
 
 
 async def test_fifty_that_are_taken_at_once_are_all_different_and_all_stored(ring: Ring) -> None:

@@ -85,6 +85,7 @@ async def test_a_connected_mailbox_is_a_row(postgres: Any) -> None:
         "auth": "oauth",
         "account": "sealed:ada@gmail",
         "account_digest": "#ada@gmail",
+        "subject_digest": "#subject of ada@gmail",
         "scopes": [COMPOSE],
         "missing_scopes": [READONLY],
         "state": "active",

@@ -4,6 +4,7 @@ The tokens must be in the vault before the log says that there is a connection. 
 vault is as it was before; where the outcome is unknown they stay, and what no connection names is swept some time later.
 """
 
+import asyncio
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from gateways.stores.postgres import UNREACHABLE
 from gateways.stores.sealing import Unsealable, place, seal
 from gateways.stores.vault import Held
 from projections import connections, users
+from projections.connections import ConnectionRow
 from schemas import topics
 from schemas.ids import new_id
 
@@ -36,6 +38,11 @@ log = logging.getLogger(__name__)
 
 #: Connections that may turn out to be in the way, each a moment after the other.
 MOST_MOVES: Final = 3
+#: Looks at a row of the vault that is being refreshed, and the seconds between them.
+LOOKS: Final = 50
+LOOK_SECONDS: Final = 0.1
+#: Seconds that a row is kept from being refreshed while new tokens take its place.
+LEASE_SECONDS: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +158,14 @@ class Authorising:
         pool = self._services.pool
         if wanted.connection is None:
             row = await connections.of_mailbox(pool, wanted.user, wanted.provider, mailbox.account_digest)
-            return row.connection if row else None
-        row = await connections.by_id(pool, wanted.owner, wanted.connection)
-        if row is None or row.user != wanted.user or row.state == "revoked":
-            raise NotConnected("unknown_connection")
+        else:
+            row = await connections.by_id(pool, wanted.owner, wanted.connection)
+            if row is None or row.user != wanted.user or row.state == "revoked":
+                raise NotConnected("unknown_connection")
         # The decision rests on more, but by then the tokens of this mailbox would be in place of the other's.
-        if row.provider != wanted.provider or row.account_digest != mailbox.account_digest:
+        if row is not None and not _is_of(row, wanted, mailbox):
             raise NotConnected("another_mailbox")
-        return row.connection
+        return row.connection if row else None
 
     async def _tried(self, request: Request, this: Try, renewed: str | None) -> Connected | ConnectionRefused:
         """What was decided of this try as this connection. Raises NotConnected where it can't be decided now."""
@@ -185,11 +192,23 @@ class Authorising:
             raise OutcomeUnknown("decided, perhaps, and not to be read now") from error
 
     async def _before(self, connection: str) -> Held | None:
-        """What the vault holds; what it can't open any more is what connecting again is to mend."""
-        try:
-            return await self._connecting.vault.get(connection)
-        except (KeysetError, Unsealable):
-            return None
+        """What the vault holds, once nobody is refreshing it: a token that is on its way there must not get lost.
+
+        What can't be opened any more is what connecting again is to mend. Nobody waits for longer than a few seconds.
+        """
+        vault, holder = self._connecting.vault, new_id("lea")
+        for _ in range(LOOKS):
+            leased = await vault.lease([connection], seconds=LEASE_SECONDS, holder=holder)
+            if leased:
+                return leased[0]
+            try:
+                held = await vault.get(connection)
+            except (KeysetError, Unsealable):
+                return None
+            if held is None:
+                return None
+            await asyncio.sleep(LOOK_SECONDS)
+        return held
 
     async def _kept(self, connection: str, wanted: Wanted, secrets: Secrets) -> Token:
         vault = self._connecting.vault
@@ -218,3 +237,10 @@ class Authorising:
         answer = await self._connecting.connectors.by_provider[provider].revoke(granted.secrets)
         if answer.at_provider == "failed":
             log.warning("a grant of no use could not be ended at its provider", extra={"provider": provider})
+
+
+def _is_of(row: ConnectionRow, wanted: Wanted, mailbox: Mailbox) -> bool:
+    """Whether the connection is of this mailbox: the address, and the identity behind it where both are known."""
+    subjects = {row.subject_digest, mailbox.subject_digest} - {None}
+    same_address = row.provider == wanted.provider and row.account_digest == mailbox.account_digest
+    return same_address and len(subjects) < 2

@@ -28,6 +28,7 @@ create table read.connections (
     auth text not null,
     account text not null,
     account_digest text not null,
+    subject_digest text,
     scopes text[] not null,
     missing_scopes text[] not null,
     state text not null,

@@ -77,7 +77,7 @@ class MailDouble:
         await self._ask("set", **settings)
 
     async def fail(self, command: str, **failure: Any) -> None:
-        """The next `times` (one) of a command fail; CONNECT is the greeting, DATA the end of the mail.
+        """The next `times` (one) of a command fail; CONNECT is the greeting, END the end of the mail.
 
         `reply` (a line, instead of the work), `delayMs`, `delayAfterMs`, `dropBefore`, `dropAfter` (done, but nobody
         hears of it), `hugeBytes` (a line that long).
