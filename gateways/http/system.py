@@ -8,6 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from domain.connection_events import MOST_CONNECTIONS
 from domain.plans import BUILT_IN, LONGEST_LIFETIME_MINUTES
 from gateways.http import message_lists, problems
 from gateways.http.edge import BODY_BYTES, BODY_SECONDS
@@ -16,6 +17,9 @@ from gateways.http.rate_headers import GUESSES
 from gateways.http.readiness import Readiness
 from gateways.http.services import Services
 from gateways.http.serving import HEAD_BYTES, HEAD_SECONDS, WEBSOCKET_BYTES
+from gateways.http.v1.bodies import ADDRESS_OCTETS
+from gateways.http.v1.new_users import DISPLAY_NAME_CHARACTERS, EXTERNAL_ID_CHARACTERS
+from gateways.stores.consents import LIFE_SECONDS, SESSION_SECONDS
 from gateways.stores.rates import Limit
 from projections import accounts
 
@@ -91,6 +95,17 @@ class System:
                 "guesses": _rate(GUESSES),
             },
             "mailboxes": {"longestLifetimeMinutes": LONGEST_LIFETIME_MINUTES},
+            "users": {
+                "emailOctets": ADDRESS_OCTETS,
+                "displayNameCharacters": DISPLAY_NAME_CHARACTERS,
+                "externalIdCharacters": EXTERNAL_ID_CHARACTERS,
+                "connections": MOST_CONNECTIONS,
+            },
+            "connecting": {
+                "ticketSeconds": LIFE_SECONDS,
+                "consentSeconds": LIFE_SECONDS,
+                "pageSeconds": SESSION_SECONDS,
+            },
             "plans": {
                 name: {
                     "defaultTtlMinutes": plan.limits.default_ttl_minutes,
