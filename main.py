@@ -190,6 +190,7 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     from gateways.log.raw_mail import RawMailLog
     from gateways.parser.measured import MeasuredParserPool
     from gateways.stores import sealing
+    from gateways.stores.shared_grants import SharedGrants
     from gateways.stores.snapshots import Snapshots
     from gateways.stores.work_positions import Destruction, EffectPositions, TimerClaims
     from gateways.work_measures import DecisionMeasures, TimerMeasures
@@ -216,13 +217,13 @@ async def declare_work(house: House, subscriptions: Any) -> None:
         )
         decisions.watch(context.name, decider, consumed)
         house.stack.push_async_callback(decider.stop)
-    providers, reports = house.connectors.by_provider, Reports(house.command_log)
+    providers, reports, grants = house.connectors.by_provider, Reports(house.command_log), SharedGrants(house.pool)
     later = parse.ParsesLater(prepares, house.keyring, raw_mail, parser, house.command_log)
     effects = (
         parse.effect(later),
         discard.effect(house.blobs),
         close_users.effect(house.command_log, house.keyring),
-        revoke.effect(revoke.Revoking(house.vault, providers, reports, scale=house.settings.retry_scale)),
+        revoke.effect(revoke.Revoking(house.vault, providers, grants, reports, scale=house.settings.retry_scale)),
     )
     for effect in effects:
         effector = Effector(effect, EffectPositions(house.pool))
@@ -242,6 +243,7 @@ def keep_connected(house: House, log: Any, reports: Any) -> None:
     from gateways.log.rotation_reports import rotation_reports
     from gateways.stores.due_tokens import DueTokens
     from gateways.stores.key_care import keep_keys_young
+    from gateways.stores.shared_grants import SharedGrants
     from gateways.token_measures import TokenMeasures
     from handlers.refresh import Refreshing
     from handlers.sweep import Sweeping
@@ -264,7 +266,7 @@ def keep_connected(house: House, log: Any, reports: Any) -> None:
         house.stack,
         refreshing.run(),
         tokens.run(),
-        Sweeping(house.vault, providers, tables).run(),
+        Sweeping(house.vault, providers, tables, SharedGrants(house.pool)).run(),
         keep_keys_young(house.pool, house.keys, max_age=age, report=report),
     )
 

@@ -4,127 +4,61 @@ One refresh at a time for a connection, over all processes: whoever refreshes ha
 and only the holder of the lease may switch to new tokens. A lease outlives the longest call, so a refresh that was cut
 short is begun again by somebody else, with what the vault then holds.
 
+A refresh that has begun is not cut short by us: whoever asked may have gone, and a process that ends waits for it a while.
+
 What a refresh costs: a lease and a switch in the vault, one call to the provider, one command.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final
 
 from domain.connection_commands import ReportRefresh
-from domain.connection_events import ReauthCode, Token
-from domain.tokens import NotRefreshed, Refreshed, Secrets
+from domain.connection_events import Provider, Token
+from domain.tokens import NotRefreshed, Secrets
+from handlers.one_refresh import GLANCE_SECONDS, REPORTED_SECONDS, SPARE_SECONDS, OneRefresh, lost
+from handlers.patience import Patience
+from handlers.refresh_parts import (
+    AccessToken,
+    Due,
+    FindsDue,
+    Held,
+    KeepsTokens,
+    Lease,
+    Measures,
+    Refreshes,
+    TokenUnavailable,
+)
 from handlers.reporting import Reports
+
+__all__ = ["AccessToken", "Refreshing", "TokenUnavailable"]
 
 log = logging.getLogger(__name__)
 
-#: Refreshes under way at once, in this process.
+#: Refreshes under way at once in this process, for each provider: one that hangs holds up no other.
 AT_ONCE: Final = 64
 #: Seconds to the next look where nothing is due.
 LOOK_SECONDS: Final = 0.5
-#: Seconds that a lease outlives the longest call.
-SPARE_SECONDS: Final = 10.0
-#: Seconds until what was reported is surely in the tables, or is reported again.
-REPORTED_SECONDS: Final = 5.0
-#: Seconds between looks at a vault row that somebody else refreshes.
-GLANCE_SECONDS: Final = 0.1
-
-AskedBy = Literal["timer", "call"]
-
-
-class Held(Protocol):
-    """What the vault holds of one connection, opened. `previous` is the refresh token before, until the newest is proved."""
-
-    @property
-    def connection(self) -> str: ...
-    @property
-    def user(self) -> str: ...
-    @property
-    def provider(self) -> str: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def secrets(self) -> Secrets: ...
-    @property
-    def previous(self) -> str | None: ...
-
-
-class KeepsTokens(Protocol):
-    """The vault. Everything raises where it can't be reached."""
-
-    async def get(self, connection: str) -> Any: ...
-
-    async def lease(self, connections: Sequence[str], *, seconds: float, holder: str) -> Sequence[Any]:
-        """Those of them whose lease was free or has lapsed, leased to the holder now."""
-        ...
-
-    async def switch(self, held: Any, *, holder: str, secrets: Secrets, fingerprint: str) -> int | None:
-        """Writes new tokens beside the old and switches to them: the new version, or None where the lease was lost."""
-        ...
-
-    async def release(self, connection: str, *, holder: str, seconds: float = 0) -> None:
-        """Ends the lease, or has it end so much later."""
-        ...
-
-    def fingerprint_of(self, secrets: Secrets) -> str: ...
-
-
-class Refreshes(Protocol):
-    async def refresh(self, secrets: Secrets) -> Refreshed | NotRefreshed: ...
+#: Seconds after which at the latest what nobody seems to hear is reported again.
+LONGEST_PATIENCE: Final = 600.0
+#: Seconds that refreshes under way are waited for at the end.
+END_SECONDS: Final = 15.0
+#: Seconds for which a refusal stands at the most; and how many are remembered.
+LONGEST_REFUSAL: Final = 60.0
+REMEMBERED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
-    """A connection whose token is due, with the version of it that the tables know."""
+class Refusal:
+    """No new token for this version, until then by the loop's clock."""
 
-    connection: str
-    user: str
     version: int
-
-
-class FindsDue(Protocol):
-    async def due(self, limit: int) -> Sequence[Due]:
-        """Connections that are due and that nobody holds a lease on, the longest overdue first."""
-        ...
-
-
-class Measures(Protocol):
-    def refreshed(self, provider: str, outcome: str) -> None: ...
-
-
-class TokenUnavailable(Exception):
-    """No usable access token can be had. `reauth`: only the user can mend that; otherwise `retry_after` seconds may."""
-
-    def __init__(self, sentence: str, *, reauth: bool = False, retry_after: float | None = None) -> None:
-        super().__init__(sentence)
-        self.reauth = reauth
-        self.retry_after = retry_after
-
-
-class LeaseOver(Exception):
-    """This process stood still for so long that its lease may be over: nothing was asked of the provider."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A claim on rows of the vault, under a name used once. A call may begin before `begin_before`, by the loop's clock."""
-
-    holder: str
-    begin_before: float
-
-
-@dataclass(frozen=True, slots=True)
-class AccessToken:
-    """What a provider is called with, and its version: name it when the provider refuses the token."""
-
-    token: str = field(repr=False)
-    version: int
-    expires_at: datetime | None
+    until: float
+    reauth: bool
 
 
 class Refreshing:
@@ -133,7 +67,7 @@ class Refreshing:
     def __init__(
         self,
         vault: KeepsTokens,
-        connectors: Mapping[str, Refreshes],
+        connectors: Mapping[Provider, Refreshes],
         due: FindsDue,
         reports: Reports,
         measures: Measures,
@@ -142,72 +76,96 @@ class Refreshing:
         timeout: float,
         scale: float = 1.0,
     ) -> None:
+        self._one = OneRefresh(vault, connectors, reports, measures, holder=holder, timeout=timeout, scale=scale)
         self._vault = vault
-        self._connectors = connectors
+        self._providers = list(connectors)
         self._due = due
         self._reports = reports
-        self._measures = measures
-        self._holder = holder
         self._timeout = timeout
-        self._scale = scale
-        self._number = 0
+        self._ending = False
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._asked: dict[tuple[str, int | None], asyncio.Task[AccessToken]] = {}
+        self._refusals: OrderedDict[str, Refusal] = OrderedDict()
+        self._unheard = Patience(first=REPORTED_SECONDS, longest=LONGEST_PATIENCE)
+        self._missing = Patience(first=REPORTED_SECONDS, longest=LONGEST_PATIENCE)
 
     # ── by the clock ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self) -> None:
-        """Until cancelled; an unreachable Postgres, log or provider is waited for."""
-        busy: set[asyncio.Task[None]] = set()
+        """Until cancelled; an unreachable Postgres, log or provider is waited for. Then lets end what is under way."""
         try:
-            while True:
-                started = await self._start_due(busy)
-                if busy and (started or len(busy) >= AT_ONCE):
-                    _, busy = await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED)
-                else:
-                    await asyncio.sleep(LOOK_SECONDS)
-                    busy = {task for task in busy if not task.done()}
+            await asyncio.gather(*[self._run_of(provider) for provider in self._providers])
         finally:
-            for task in busy:
-                task.cancel()
-            await asyncio.gather(*busy, return_exceptions=True)
+            await self._end()
 
-    async def _start_due(self, busy: set[asyncio.Task[None]]) -> bool:
+    async def _run_of(self, provider: Provider) -> None:
+        busy: set[asyncio.Task[None]] = set()
+        while True:
+            started = await asyncio.shield(self._begin(self._start_due(provider, busy)))
+            if busy and (started or len(busy) >= AT_ONCE):
+                await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.sleep(LOOK_SECONDS)
+            busy = {task for task in busy if not task.done()}
+
+    async def _end(self) -> None:
+        """Nothing begins any more; what has begun has some time left, for a provider may have answered already."""
+        self._ending = True
+        loop = asyncio.get_running_loop()
+        until = loop.time() + END_SECONDS
+        while self._under_way and loop.time() < until:
+            await asyncio.wait(self._under_way, timeout=until - loop.time())
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def _start_due(self, provider: Provider, busy: set[asyncio.Task[None]]) -> bool:
         """Begins as many refreshes as there is room for; whether there may be more."""
         room = AT_ONCE - len(busy)
         if room < AT_ONCE // 4:
             return True
         try:
-            due = await self._due.due(room)
-            lease = self._new_lease()
-            leased = {held.connection: held for held in await self._claim([each.connection for each in due], lease)}
+            found = await self._due.due(provider, room + len(self._missing))
+            due = [each for each in found if not self._missing.waiting(_token_of(each))][:room]
+            lease, claimed = await self._one.claim([each.connection for each in due])
         except Exception:
             log.exception("refreshing waits for Postgres")
             await asyncio.sleep(1)
             return False
+        leased = {held.connection: held for held in claimed}
         for each in due:
             held = leased.get(each.connection)
             work = self._refresh_due(each, held, lease) if held else self._look_after(each)
-            busy.add(asyncio.create_task(work))
+            busy.add(self._begin(work))
         return len(due) == room
 
     async def _refresh_due(self, due: Due, held: Held, lease: Lease) -> None:
         try:
-            if held.version > due.version:
+            if self._ending:
+                await self._vault.release(held.connection, holder=lease.holder)
+            elif held.version > due.version:
                 await self._report_held(held, lease)
             else:
-                await self._refresh(held, lease, "timer")
+                self._remember(held, await self._one.refresh(held, lease, "timer"))
         except Exception:
             log.exception("a refresh is tried again", extra={"connection": due.connection})
 
     async def _report_held(self, held: Held, lease: Lease) -> None:
-        """It was refreshed and not reported, or not folded yet."""
-        await self._reports.refresh(_refreshed(held, "timer", rotated=held.previous is not None))
-        await self._vault.release(held.connection, holder=lease.holder, seconds=REPORTED_SECONDS)
+        """It was refreshed and not reported, or not folded yet: told again, and less and less often."""
+        token = Token(held.fingerprint, held.version, held.secrets.expires_at)
+        rotated = held.previous is not None
+        await self._reports.refresh(
+            ReportRefresh(held.connection, held.user, held.version, "refreshed", "timer", token, rotated)
+        )
+        seconds = self._unheard.said(_token_of(held))
+        await self._vault.release(held.connection, holder=lease.holder, seconds=seconds)
 
     async def _look_after(self, due: Due) -> None:
         """Somebody else has it; or there is nothing in the vault, and never will be."""
         try:
             if await self._vault.get(due.connection) is None:
-                await self._reports.refresh(_lost(due.connection, due.user, due.version, "tokens_missing", "timer"))
+                self._missing.said(_token_of(due))
+                await self._reports.refresh(lost(due.connection, due.user, due.version, "tokens_missing", "timer"))
         except Exception:
             log.exception("a refresh is tried again", extra={"connection": due.connection})
 
@@ -216,123 +174,100 @@ class Refreshing:
     async def access_token(self, connection: str, *, refused: int | None = None) -> AccessToken:
         """An access token that no provider has refused: `refused` is the version of one that a provider did.
 
-        Raises TokenUnavailable, and what the vault raises where it can't be reached.
+        All who ask at once share one answer. Raises TokenUnavailable, and what the vault raises where it can't be reached.
         """
-        async with asyncio.timeout(2 * (self._timeout + SPARE_SECONDS)):
-            while True:
-                held = await self._vault.get(connection)
-                if held is None:
-                    raise TokenUnavailable("The connection has no tokens: it was revoked.", reauth=True)
-                if held.version != refused and held.secrets.access_token and not _has_expired(held.secrets):
-                    return AccessToken(held.secrets.access_token, held.version, held.secrets.expires_at)
-                lease = self._new_lease()
-                leased = await self._claim([connection], lease)
-                if leased and leased[0].version == held.version:
-                    await self._refresh_for_call(leased[0], lease)
-                elif leased:
-                    await self._vault.release(connection, holder=lease.holder)
-                else:
-                    await asyncio.sleep(GLANCE_SECONDS)  # somebody else refreshes it: the row says when it is done
+        asked = connection, refused
+        task = self._asked.get(asked)
+        if task is None:
+            self._asked[asked] = task = self._begin(self._in_time(connection, refused))
+            task.add_done_callback(lambda _: self._asked.pop(asked, None))
+        return await asyncio.shield(task)
 
-    async def _refresh_for_call(self, held: Held, lease: Lease) -> None:
-        answer = await self._refresh(held, lease, "call")
+    async def _in_time(self, connection: str, refused: int | None) -> AccessToken:
+        try:
+            async with asyncio.timeout(2 * (self._timeout + SPARE_SECONDS)) as bound:
+                return await self._usable(connection, refused)
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            raise TokenUnavailable("Nobody got a new token in time.", retry_after=REPORTED_SECONDS) from None
+
+    async def _usable(self, connection: str, refused: int | None) -> AccessToken:
+        seen: int | None = None
+        while True:
+            held = await self._vault.get(connection)
+            if held is None:
+                raise TokenUnavailable("The connection has no tokens: it was revoked.", reauth=True)
+            if _has_password(held.secrets):
+                raise TokenUnavailable("The connection has a password, and no token.", reauth=True)
+            # One that others got while we waited is as new as can be, whatever its provider says of its end.
+            is_new = seen is not None and held.version > seen
+            if held.secrets.access_token and (is_new or (held.version != refused and not _has_expired(held.secrets))):
+                return AccessToken(held.secrets.access_token, held.version, held.secrets.expires_at)
+            seen = held.version if seen is None else seen
+            self._raise_refusal(held)
+            if (token := await self._refreshed_for_call(held)) is not None:
+                return token
+
+    async def _refreshed_for_call(self, held: Held) -> AccessToken | None:
+        """The new token; None where the vault has to be looked at again."""
+        if self._ending:
+            raise TokenUnavailable("This process ends.", retry_after=REPORTED_SECONDS)
+        lease, leased = await self._one.claim([held.connection])
+        if not leased:
+            await asyncio.sleep(GLANCE_SECONDS)  # somebody else refreshes it: the row says when it is done
+        elif leased[0].version != held.version:
+            await self._vault.release(held.connection, holder=lease.holder)
+        else:
+            # In a task of its own: it goes on where we are out of time.
+            answer = await asyncio.shield(self._begin(self._one.refresh(leased[0], lease, "call")))
+            self._remember(held, answer)
+            self._raise_refusal(held)
+            return answer if isinstance(answer, AccessToken) else None
+        return None
+
+    # ── refusals, and what is under way ───────────────────────────────────────────────────────────────────────────────
+
+    def _remember(self, held: Held, answer: AccessToken | NotRefreshed | None) -> None:
+        """So that a provider that has just refused is not asked again by each of many calls."""
+        self._refusals.pop(held.connection, None)
         if isinstance(answer, NotRefreshed):
-            if answer.failure == "invalid_grant":
-                raise TokenUnavailable("The provider no longer accepts the consent.", reauth=True)
-            raise TokenUnavailable("The provider gave no new token.", retry_after=answer.retry_after)
+            reauth = answer.failure == "invalid_grant"
+            seconds = (
+                LONGEST_REFUSAL if reauth else min(max(answer.retry_after or 0, REPORTED_SECONDS), LONGEST_REFUSAL)
+            )
+            until = asyncio.get_running_loop().time() + seconds
+            self._refusals[held.connection] = Refusal(held.version, until, reauth)
+            if len(self._refusals) > REMEMBERED:
+                self._refusals.popitem(last=False)
 
-    # ── one refresh ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _new_lease(self) -> Lease:
-        """Each claim has a name of its own: a lease that was lost is not taken for one that came after it."""
-        self._number += 1
-        return Lease(f"{self._holder}/{self._number}", asyncio.get_running_loop().time() + SPARE_SECONDS / 2)
-
-    async def _claim(self, connections: Sequence[str], lease: Lease) -> Sequence[Held]:
-        if not connections:
-            return []
-        return await self._vault.lease(connections, seconds=self._timeout + SPARE_SECONDS, holder=lease.holder)
-
-    async def _refresh(self, held: Held, lease: Lease, asked_by: AskedBy) -> Refreshed | NotRefreshed:
-        """Asks the provider, keeps what it gave, and reports; the lease is ours."""
-        answer = await self._ask(held, lease)
-        self._measures.refreshed(held.provider, _outcome(answer))
-        if isinstance(answer, Refreshed):
-            await self._switch(held, lease, answer, asked_by)
-        else:
-            await self._fail(held, lease, answer, asked_by)
-        return answer
-
-    async def _ask(self, held: Held, lease: Lease) -> Refreshed | NotRefreshed:
-        """By the newest refresh token, and by the one before where that was never proved and the newest is refused."""
-        answer = await self._call(held, held.secrets, lease)
-        if isinstance(answer, NotRefreshed) and answer.failure == "invalid_grant" and held.previous:
-            before = Secrets(refresh_token=held.previous, servers=held.secrets.servers)
-            return await self._call(held, before, lease)
-        return answer
-
-    async def _call(self, held: Held, secrets: Secrets, lease: Lease) -> Refreshed | NotRefreshed:
-        """Begins in time or not at all: past the lease somebody else may be asking, and a provider takes a token once."""
-        if asyncio.get_running_loop().time() > lease.begin_before:
-            raise LeaseOver(held.connection)
-        async with asyncio.timeout(self._timeout):
-            return await self._connectors[held.provider].refresh(secrets)
-
-    async def _switch(self, held: Held, lease: Lease, answer: Refreshed, asked_by: AskedBy) -> None:
-        fingerprint = self._vault.fingerprint_of(answer.secrets)
-        version = await self._vault.switch(held, holder=lease.holder, secrets=answer.secrets, fingerprint=fingerprint)
-        if version is None:
-            log.warning("a lease was lost to somebody else", extra={"connection": held.connection})
+    def _raise_refusal(self, held: Held) -> None:
+        refusal, now = self._refusals.get(held.connection), asyncio.get_running_loop().time()
+        if refusal is None or refusal.version != held.version or refusal.until <= now:
             return
-        token = Token(fingerprint, version, answer.secrets.expires_at)
-        await self._reports.refresh(
-            ReportRefresh(
-                held.connection,
-                held.user,
-                held.version,
-                "refreshed",
-                asked_by,
-                token,
-                answer.rotated,
-                scale=self._scale,
-            )
-        )
+        if refusal.reauth:
+            raise TokenUnavailable("The provider no longer accepts the consent.", reauth=True)
+        raise TokenUnavailable("The provider gave no new token.", retry_after=refusal.until - now)
 
-    async def _fail(self, held: Held, lease: Lease, answer: NotRefreshed, asked_by: AskedBy) -> None:
-        """The vault is read again before a connection is given up: whoever else refreshed it may have been right."""
-        if answer.failure == "invalid_grant":
-            now = await self._vault.get(held.connection)
-            if now is not None and now.version == held.version:
-                code: ReauthCode = "invalid_grant"
-                await self._reports.refresh(_lost(held.connection, held.user, held.version, code, asked_by))
-        else:
-            await self._reports.refresh(
-                ReportRefresh(
-                    held.connection,
-                    held.user,
-                    held.version,
-                    answer.failure,
-                    asked_by,
-                    code=answer.code,
-                    retry_after=answer.retry_after,
-                    scale=self._scale,
-                )
-            )
-        await self._vault.release(held.connection, holder=lease.holder, seconds=REPORTED_SECONDS)
+    def _begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked has heard of it, or has gone
 
 
-def _refreshed(held: Held, asked_by: AskedBy, *, rotated: bool) -> ReportRefresh:
-    token = Token(held.fingerprint, held.version, held.secrets.expires_at)
-    return ReportRefresh(held.connection, held.user, held.version, "refreshed", asked_by, token, rotated)
+def _token_of(found: Due | Held) -> str:
+    return f"{found.connection}/{found.version}"
 
 
-def _lost(connection: str, user: str, version: int, code: ReauthCode, asked_by: AskedBy) -> ReportRefresh:
-    return ReportRefresh(connection, user, version, "reauth_required", asked_by, code=code)
+def _has_password(secrets: Secrets) -> bool:
+    return secrets.servers is not None and secrets.servers.oauth is None
 
 
 def _has_expired(secrets: Secrets) -> bool:
     return secrets.expires_at is not None and secrets.expires_at <= datetime.now(secrets.expires_at.tzinfo)
-
-
-def _outcome(answer: Refreshed | NotRefreshed) -> str:
-    return "refreshed" if isinstance(answer, Refreshed) else answer.failure

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
+from domain.connection_events import Provider
 from domain.tokens import Revoked, Secrets
 
 log = logging.getLogger(__name__)
@@ -17,13 +18,17 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS: Final = 600.0
 #: Seconds after which no command that was to name the row can take effect any more.
 OLD_SECONDS: Final = 3600.0
+#: Tokens revoked at once.
+AT_ONCE: Final = 16
 
 
 class Held(Protocol):
     @property
     def connection(self) -> str: ...
     @property
-    def provider(self) -> str: ...
+    def user(self) -> str: ...
+    @property
+    def provider(self) -> Provider: ...
     @property
     def secrets(self) -> Secrets: ...
 
@@ -42,6 +47,12 @@ class KnowsHowFar(Protocol):
         ...
 
 
+class KnowsGrants(Protocol):
+    async def is_shared(self, connection: str, user: str, provider: Provider) -> bool:
+        """Whether to revoke it at the provider would, or may, end another connection as well."""
+        ...
+
+
 class RevokesTokens(Protocol):
     async def revoke(self, secrets: Secrets) -> Revoked: ...
 
@@ -52,8 +63,9 @@ class Sweeping:
     def __init__(
         self,
         vault: KeepsTokens,
-        connectors: Mapping[str, RevokesTokens],
+        connectors: Mapping[Provider, RevokesTokens],
         tables: KnowsHowFar,
+        grants: KnowsGrants,
         *,
         old_seconds: float = OLD_SECONDS,
         sweep_seconds: float = SWEEP_SECONDS,
@@ -61,6 +73,7 @@ class Sweeping:
         self._vault = vault
         self._connectors = connectors
         self._tables = tables
+        self._grants = grants
         self._old_seconds = old_seconds
         self._sweep_seconds = sweep_seconds
 
@@ -78,11 +91,20 @@ class Sweeping:
         if not await self._tables.caught_up():
             return 0
         orphans = await self._vault.orphans(older_than=self._old_seconds)
-        for held in orphans:
-            answer = await self._connectors[held.provider].revoke(held.secrets)
-            await self._vault.destroy(held.connection)
-            log.warning(
-                "tokens of no connection were destroyed",
-                extra={"connection": held.connection, "at_provider": answer.at_provider},
-            )
+        for some in (orphans[at : at + AT_ONCE] for at in range(0, len(orphans), AT_ONCE)):
+            await asyncio.gather(*[self._destroy(held) for held in some])
         return len(orphans)
+
+    async def _destroy(self, held: Held) -> None:
+        """What can't be destroyed now is found again; it keeps nobody from the others."""
+        try:
+            shared = await self._grants.is_shared(held.connection, held.user, held.provider)
+            answer = Revoked("none") if shared else await self._connectors[held.provider].revoke(held.secrets)
+            await self._vault.destroy(held.connection)
+        except Exception:
+            log.exception("an orphan is swept later", extra={"connection": held.connection})
+            return
+        log.warning(
+            "tokens of no connection were destroyed",
+            extra={"connection": held.connection, "at_provider": answer.at_provider},
+        )

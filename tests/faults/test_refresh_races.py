@@ -1,0 +1,59 @@
+"""Workers that stand still in the middle of a refresh, for longer than their lease, and then go on (D-07).
+
+Such a worker asks the provider for nothing that another has asked for meanwhile, and overwrites nothing that is newer.
+"""
+
+import asyncio
+import signal
+
+import pytest
+
+from tests.faults.connected import LIFE, Accounts, connected
+from tests.faults.installation import Role
+
+ACCOUNTS, TIMEOUT = 3, 1
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def installing(servers, database, topic_prefix, tmp_path):
+    """Where an installation is to be."""
+    return servers, database, topic_prefix, tmp_path
+
+
+async def frozen(accounts: Accounts, point: str) -> Role:
+    """A worker that has stopped itself there, maybe before it was ready."""
+    house, others = accounts.house, len(accounts.house.roles)
+    starting = asyncio.create_task(house.start("work", stop=f"{point}:1"))
+    async with asyncio.timeout(60):
+        while len(house.roles) == others or not house.roles[-1].landed:
+            await asyncio.sleep(0.05)
+    starting.cancel()
+    await asyncio.wait([starting])
+    return house.roles[-1]
+
+
+async def versions(accounts: Accounts) -> dict[str, int]:
+    found = await accounts.house.pool.fetch("select connection, version from vault")
+    return {row["connection"]: row["version"] for row in found}
+
+
+@pytest.mark.parametrize(("point", "mode"), [("K15 leased", "strict"), ("K15 rotated, not kept", "microsoft")])
+async def test_who_stood_still_past_the_lease_asks_nothing_and_overwrites_nothing(point, mode, installing):
+    async with connected(*installing, mode=mode, accounts=ACCOUNTS, provider_timeout=TIMEOUT) as accounts:
+        await accounts.house.start("project")
+        stood_still = await frozen(accounts, point)
+        await accounts.house.start("work")
+        assert await accounts.healed(60) == set(), "others go on once its lease is over"
+        before = await versions(accounts)
+        stood_still.signal(signal.SIGCONT)
+        async with asyncio.timeout(4 * LIFE):
+            while not all(after > before[one] for one, after in (await versions(accounts)).items()):
+                now = await versions(accounts)
+                assert all(now[one] >= version for one, version in before.items())
+                await asyncio.sleep(0.05)
+        assert await accounts.healed(60) == set()
+        total = (await accounts.server.counts())["total"]
+        assert total["refusedRefreshes"] == 0, "a token was used that another had used up"
+        assert await stood_still.stop() == 0
