@@ -105,14 +105,14 @@ class Postledger(Contender):
     name = "postledger"
     keeps = "Kafka, fsync before 250"
 
-    def __init__(self, session: aiohttp.ClientSession, folder: Path) -> None:
+    def __init__(self, session: aiohttp.ClientSession, folder: Path, **settings: str) -> None:
         super().__init__(session, folder)
         self._tokens: dict[str, str] = {}
         self.installed = Installed.at(
             self.folder / "data",
             http=f"127.0.0.1:{self.http_port}",
             smtp=f"127.0.0.1:{self.smtp[1]}",
-            rates="off",
+            **{"rates": "off", **settings},
         )
 
     def command(self) -> list[str]:
@@ -125,6 +125,12 @@ class Postledger(Contender):
         """From now on an inbox holds so many messages: ten, the free plan, would end a benchmark early."""
         said = await asyncio.to_thread(self.installed.says, "plan", "set", "free", "--messages", str(messages))
         assert said.code == 0, said.err
+
+    async def key(self) -> str:
+        """An API key of a new account."""
+        said = await asyncio.to_thread(self.installed.says, "account", "create", "--plan", "pro")
+        assert said.code == 0, said.err
+        return str(said.row["key"])
 
     async def boxes(self, count: int) -> list[str]:
         found = []
@@ -222,13 +228,13 @@ def absent(wanted: Sequence[type[Contender]] = RIVALS) -> list[str]:
 
 
 @asynccontextmanager
-async def running(kind: type[Contender]) -> AsyncIterator[Any]:
-    """A contender that is ready, with nothing in it; ended and removed when the block ends."""
+async def running(kind: type[Contender], **settings: str) -> AsyncIterator[Any]:
+    """A contender that is ready, with nothing in it; ended and removed when the block ends. `settings` are ours."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
     connector = aiohttp.TCPConnector(limit=0)
     with tempfile.TemporaryDirectory(prefix=f"bench-{kind.name}-", ignore_cleanup_errors=True) as folder:
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-            contender = kind(session, Path(folder))
+            contender = kind(session, Path(folder), **settings)
             await start(contender)
             try:
                 yield contender

@@ -10,6 +10,7 @@ from tests.benchmarks.http_load import Answers, Connection, closed_loop, open_lo
 from tests.benchmarks.mails import letter
 from tests.benchmarks.report import Report, quantiles
 from tests.benchmarks.smtp_client import send_many
+from tests.support.mail_servers.double import ImapServer, SmtpServer
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
 ROUNDS = 2
@@ -80,3 +81,40 @@ async def test_a_list_is_read() -> None:
 def _rows(document: Any) -> int:
     """How many mails an answer shows: Mailpit wraps its list."""
     return len(document["messages"] if isinstance(document, dict) else document)
+
+
+async def test_connections_are_listed() -> None:
+    """A user's mailboxes, connected for good by logging in to real servers; the floor is `GET /livez` of the same server."""
+    report = Report("GET /v1/connections")
+    name = "ada@example.org"
+    users = {name: {"password": "ada's own"}}
+    async with (
+        SmtpServer(users) as smtp,
+        ImapServer(users) as imap,
+        running(Postledger, allow_private_hosts="1") as ours,
+    ):
+        assert isinstance(ours, Postledger)
+        key = {"Authorization": f"Bearer {await ours.key()}"}
+        user = await _posted(ours, "/v1/users", key, {"email": name, "displayName": "Ada"})
+        servers = {
+            kind: {"host": double.host, "port": double.plain_port, "security": "none", "username": name}
+            for kind, double in (("smtp", smtp), ("imap", imap))
+        }
+        wanted = {"userId": user["id"], "email": name, "auth": "password", "password": "ada's own", **servers}
+        await _posted(ours, "/v1/connections/smtp", key, wanted)
+        listed = f"{ours.http}/v1/connections?userId={user['id']}"
+        for turn in range(ROUNDS):
+            for side, url in (("postledger", listed), ("floor", f"{ours.http}/livez")):
+                asked = request("GET", url, key)
+                await closed_loop(url, asked, connections=16, seconds=1)
+                cpu = ours.tree.cpu_seconds()
+                answers = await closed_loop(url, asked, connections=16, seconds=4)
+                cpu = ours.tree.cpu_seconds() - cpu
+                report.add(side, round=turn, requests_per_s=answers.per_second, **figures(answers, cpu))
+    report.compare("requests_per_s")
+
+
+async def _posted(ours: Postledger, path: str, headers: dict[str, str], body: Any) -> Any:
+    async with ours.session.post(f"{ours.http}{path}", headers=headers, json=body) as answer:
+        assert answer.status == 201, await answer.text()
+        return await answer.json()
