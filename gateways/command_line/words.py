@@ -37,7 +37,7 @@ def add_words(cli: typer.Typer, *, installation: Callable[[], Any], listening: C
         ] = False,
         output: Output = None,
     ) -> None:
-        """Wrap every data key anew, under a new key-encryption key, while everything runs."""
+        """Wrap every data key anew, by a new key, while all goes on."""
         import asyncio  # noqa: PLC0415 - as above
 
         from gateways.command_line.rotate_keys import rotate_keys_of  # noqa: PLC0415 - as above
