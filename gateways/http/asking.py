@@ -1,6 +1,7 @@
 """Asking for a change: from a request to the decision on its command."""
 
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -10,8 +11,12 @@ from gateways.http import problems
 from gateways.http.problems import Problem
 from gateways.http.services import Services
 from gateways.http.tracing import trace_of
+from gateways.log.command_log import OutcomeUnknown
 from gateways.log.decisions import Asked, Decision, Decisions
+from gateways.stores.postgres import UNREACHABLE
 from schemas import topics
+
+Read = TypeVar("Read")
 
 
 async def ask(
@@ -38,3 +43,14 @@ async def settled(decisions: Decisions, request: Request, asked: Asked) -> Decis
         case CommandFailed() | CommandUnreadable():
             raise Problem("internal_error", "A fault of ours kept this from being decided; nothing was changed.")
     return decision
+
+
+async def read_back(reading: Awaitable[Read]) -> Read:
+    """What is read of a change that has been decided: where it can't be read now, nobody may say that nothing happened.
+
+    Raises OutcomeUnknown, and whatever else the reading raises.
+    """
+    try:
+        return await reading
+    except UNREACHABLE as error:
+        raise OutcomeUnknown("decided, and not to be read now") from error

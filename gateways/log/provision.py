@@ -28,6 +28,8 @@ SINGLE_NODE_PARTITIONS: Final = 1
 CLUSTER_PARTITIONS: Final = 12
 #: Looks, a tenth of a second apart, in which every broker has heard of a new topic.
 KNOWN_LOOKS: Final = 100
+#: Partitions that are looked at together: each takes half a second, in which its reader waits for records that may come.
+OPENED_AT_ONCE: Final = 16
 
 Known = TypeVar("Known")
 
@@ -143,27 +145,33 @@ async def open_log(log: EventLog, pool: Pool) -> None:
 
     Raises Misprovisioned where two histories would be mixed.
     """
-    for topic in (topic for topic in TOPICS if topic.truth):
-        for partition in await log.partitions(topic.name):
-            found = await _identity(log, topic.name, partition)
-            remembered = await pool.fetchval(
-                "select log from logs where topic = $1 and partition = $2", topic.name, partition
+    room = asyncio.Semaphore(OPENED_AT_ONCE)
+    truths = [topic.name for topic in TOPICS if topic.truth]
+    places = [(topic, partition) for topic in truths for partition in await log.partitions(topic)]
+    looks = await asyncio.gather(*[_open(log, pool, room, *place) for place in places], return_exceptions=True)
+    for failed in (look for look in looks if look is not None):
+        raise failed
+
+
+async def _open(log: EventLog, pool: Pool, room: asyncio.Semaphore, topic: str, partition: int) -> None:
+    async with room:
+        found = await _identity(log, topic, partition)
+        remembered = await pool.fetchval("select log from logs where topic = $1 and partition = $2", topic, partition)
+        if found is None and remembered is None:
+            found = await _begin(log, topic, partition)
+        if remembered is not None and found != remembered:
+            raise Misprovisioned(
+                f"Postgres remembers {topic}/{partition} as {remembered}, but Kafka has {found or 'an empty log'}: "
+                f"they are not from one history. Restore the Kafka data that belongs to this database, or start with an "
+                f"empty database to build it from this log."
             )
-            if found is None and remembered is None:
-                found = await _begin(log, topic.name, partition)
-            if remembered is not None and found != remembered:
-                raise Misprovisioned(
-                    f"Postgres remembers {topic.name}/{partition} as {remembered}, but Kafka has {found or 'an empty log'}: "
-                    f"they are not from one history. Restore the Kafka data that belongs to this database, or start with an "
-                    f"empty database to build it from this log."
-                )
-            await _not_shorter_than_remembered(log, pool, topic.name, partition)
-            await pool.execute(
-                "insert into logs (topic, partition, log) values ($1, $2, $3) on conflict do nothing",
-                topic.name,
-                partition,
-                found,
-            )
+        await _not_shorter_than_remembered(log, pool, topic, partition)
+        await pool.execute(
+            "insert into logs (topic, partition, log) values ($1, $2, $3) on conflict do nothing",
+            topic,
+            partition,
+            found,
+        )
 
 
 async def _identity(log: EventLog, topic: str, partition: int) -> str | None:

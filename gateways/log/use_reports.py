@@ -1,8 +1,9 @@
 """Who used a connection's token, for what call and when, without a round trip for any of them.
 
 Calls are noted in memory and reported each second, a hundred of one connection in one command. While the log does not answer
-they wait; what waits is bounded, and each call that finds no room is counted and said so once the log answers again. After
-an outcome that is not known the same calls are reported once more: an auditor would rather read a call twice than never.
+they wait; what waits is bounded, and each call that finds no room is counted; it is said once when that begins, and how many
+there were once the log answers again. After an outcome that is not known the same calls are reported once more: an auditor
+would rather read a call twice than never.
 """
 
 import asyncio
@@ -49,6 +50,7 @@ class UseReports:
         self._waiting: dict[str, _Waiting] = {}
         self._count = 0
         self._dropped = 0
+        self._untold = 0
         self._full = asyncio.Event()
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._task: asyncio.Task[None] | None = None
@@ -143,13 +145,26 @@ class UseReports:
             self._drop(len(calls))
         except (NotPromised, OutcomeUnknown):
             return False
+        except Exception:
+            # Whatever it is, the calls of other connections go on being reported.
+            log.exception("calls with tokens could not be reported", extra={"connection": connection})
+            return False
+        else:
+            self._tell_dropped()
         for _ in calls:
             of.calls.popleft()
         self._count -= len(calls)
         return True
 
     def _drop(self, calls: int) -> None:
-        if not self._dropped:
-            log.error("calls with tokens can't be reported and are dropped: the log does not answer")
+        if not self._untold:
+            log.error("calls with tokens can't be reported and are dropped")
+        self._untold += calls
         self._dropped += calls
         self._lost.inc(calls)
+
+    def _tell_dropped(self) -> None:
+        """The log answers: how many calls are in it nowhere."""
+        if self._untold:
+            log.warning("calls with tokens were dropped and are not in the log", extra={"calls": self._untold})
+            self._untold = 0

@@ -175,12 +175,14 @@ class Authorising:
         try:
             decision = await self._decided(request, this.command(connection, token))
         except (NotPromised, Problem):
-            await self._put_back(connection, this.wanted, before)
+            await self._put_back(connection, this.wanted, token, before)
             raise NotConnected("unavailable") from None
         if isinstance(decision.event, ConnectionAuthorised):
             return Connected(connection, decision.log_position)
-        await self._put_back(connection, this.wanted, before)
         refused: ConnectionRefused = decision.event
+        # Of what has been revoked meanwhile nothing comes back, whether or not its tokens were destroyed by now.
+        over = refused.reason in {"unknown_connection", "user_deleted"}
+        await self._put_back(connection, this.wanted, token, None if over else before)
         return refused
 
     async def _decided(self, request: Request, command: AuthoriseConnection) -> Decision:
@@ -216,8 +218,11 @@ class Authorising:
         version = await vault.put(connection, wanted.user, wanted.provider, secrets, fingerprint)
         return Token(fingerprint, version, secrets.expires_at)
 
-    async def _put_back(self, connection: str, wanted: Wanted, before: Held | None) -> None:
-        """What the vault held before: nothing of a refused grant is ever used."""
+    async def _put_back(self, connection: str, wanted: Wanted, token: Token, before: Held | None) -> None:
+        """What the vault held before: nothing of a refused grant is ever used. What somebody put there since stays."""
+        held = await self._connecting.vault.get(connection)
+        if held is None or held.version != token.version:
+            return
         if before is None:
             await self._connecting.vault.destroy(connection)
         else:

@@ -23,7 +23,8 @@ from gateways.http.connect.parts import Connecting
 from gateways.http.connect.rendering import notice, redirect
 from gateways.http.connect.return_urls import with_outcome
 from gateways.http.connect.wishes import Wish, provider_named
-from gateways.http.connect.words import Code, NotConnected
+from gateways.http.connect.words import WORDS, Code, NotConnected
+from gateways.http.problems import RETRY_SECONDS
 from gateways.http.services import Services
 from gateways.log.command_log import OutcomeUnknown
 from gateways.log.decisions import Unsettled
@@ -35,10 +36,14 @@ log = logging.getLogger(__name__)
 #: Characters of what a provider may send back, by name; a few more names than these are passed over.
 LONGEST: Final[Mapping[str, int]] = {"state": 128, "code": 8192, "error": 200, "iss": 500}
 MOST_FIELDS: Final = 20
+RETRY: Final = {"Retry-After": str(RETRY_SECONDS)}
 HEADING: Final = "This sign-in can't be used"
 SENTENCE: Final = (
-    "It was used already, has lapsed, or was begun in another browser. Nothing was changed. Please go back to where you came "
-    "from and connect the mailbox again."
+    "It was used already, has lapsed, or was begun in another browser, so nothing was changed by it now. Please go back to "
+    "where you came from, and connect the mailbox again if it is not there."
+)
+CONNECTED: Final = (
+    "Your mailbox is connected. Our page can't be shown just now; you can go back to where you came from."
 )
 
 
@@ -143,7 +148,18 @@ class Callback:
             said = {"error": outcome}
         if wish.return_url is not None and not wish.on_page:
             return redirect(with_outcome(wish.return_url, **said))
-        return await open_page(self._connecting, wish, said)
+        try:
+            return await open_page(self._connecting, wish, said)
+        except UNREACHABLE:
+            return self._told(outcome)
+
+    def _told(self, outcome: Connected | Code) -> Response:
+        """The outcome by itself, where there is no page to show it on."""
+        root = self._connecting.root
+        if isinstance(outcome, Connected):
+            return notice(root, 200, "Connected", CONNECTED)
+        words = WORDS[outcome]
+        return notice(root, 503, "Not connected", f"{words.happened} {words.advice}", RETRY)
 
 
 def _tell_operator(request: Request, provider: Provider, wish: Wish, outcome: Connected | Code) -> None:

@@ -1,10 +1,11 @@
 """Sending a browser to a provider, so that it can be told when it comes back; and what is remembered on the way."""
 
+import logging
 import secrets
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,6 +19,10 @@ from gateways.providers.connector import Consent
 from gateways.stores.keyset_file import KeysetError
 from gateways.stores.sealing import Unsealable, place, unseal
 from projections.connections import ConnectionRow
+
+log = logging.getLogger(__name__)
+
+Kept = TypeVar("Kept")
 
 NO_CONSENT: Final = (
     "An `smtp` mailbox is renewed here only where it is a connection by XOAUTH2, named as `connectionId`; otherwise by "
@@ -36,7 +41,7 @@ async def issue_ticket(connecting: Connecting, wish: Wish) -> str:
 async def use_ticket(connecting: Connecting, ticket: str, provider: Provider | None) -> Wish | None:
     """What the ticket is for, once; None where it is none, or one for another address of ours."""
     found = await connecting.tickets.use(ticket)
-    return WISH.validate_python(found.said) if found is not None and found.provider == provider else None
+    return _remembered(WISH, found.said) if found is not None and found.provider == provider else None
 
 
 async def to_provider(connecting: Connecting, request: Request, wish: Wish, provider: Provider) -> Response:
@@ -56,7 +61,17 @@ async def take(connecting: Connecting, state: str, browser: str, provider: Provi
     said = await connecting.consents.take(state, browser=browser, provider=provider)
     if said is None:
         return None
-    return CONSENT.validate_python(said["consent"]), WISH.validate_python(said["wish"])
+    consent, wish = _remembered(CONSENT, said.get("consent")), _remembered(WISH, said.get("wish"))
+    return (consent, wish) if consent and wish else None
+
+
+def _remembered(adapter: TypeAdapter[Kept], said: object) -> Kept | None:
+    """None where another version of us wrote it: whoever comes with it begins again. What it said is in no error."""
+    try:
+        return adapter.validate_python(said)
+    except ValidationError:
+        log.warning("a ticket or consent was written by another version, and is passed over")
+        return None
 
 
 async def with_servers(services: Services, connecting: Connecting, wish: Wish, row: ConnectionRow | None) -> Wish:

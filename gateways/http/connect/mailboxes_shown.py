@@ -36,7 +36,10 @@ ALLOWS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One connection as the page shows it. `reconnects` is the provider that its button leads to, None for no button."""
+    """One connection as the page shows it. `reconnects` is the provider that its button leads to, None for no button.
+
+    `needs_user`: it is of no use until its user has seen to it.
+    """
 
     id: str
     account: str
@@ -45,6 +48,7 @@ class Shown:
     look: str
     advice: Sequence[str]
     reconnects: str | None
+    needs_user: bool
 
 
 def shown(row: ConnectionRow, data_key: bytes) -> Shown | None:
@@ -62,6 +66,7 @@ def shown(row: ConnectionRow, data_key: bytes) -> Shown | None:
         look="warn" if needs_user else "good",
         advice=_reauth(row) if needs_user else _active(row),
         reconnects=row.provider if row.auth == "oauth" and (needs_user or row.missing_scopes) else None,
+        needs_user=needs_user,
     )
 
 

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from domain.tokens import Secrets
 from gateways.http import parameters, problems
+from gateways.http.asking import read_back
 from gateways.http.connect.authorising import Authorising, Connected, Wanted
 from gateways.http.connect.mail_accounts import MailAccount, mail_account
 from gateways.http.connect.parts import Connecting
@@ -157,17 +158,17 @@ class OwnServersRoute:
         granted = Granted(Secrets(servers=account.servers), Identity(account.email), [], [], ("login",))
         wanted = Wanted(caller.owner, account.user, "smtp", auth="password")
         connected = await self._authorising.connect(request, wanted, granted)
-        return await self._answer(caller, connected)
-
-    async def _answer(self, caller: Caller, connected: Connected) -> Response:
-        services = self._services
-        row = await connections.by_id(services.pool, caller.owner, connected.connection)
-        keys = await services.keyring.get([row.user]) if row else {}
-        body = connection_json(row, keys[row.user]) if row and row.user in keys else None
+        body = await read_back(self._shown(caller, connected))
         if body is None:
             raise problems.not_found()  # its user has been deleted since
         headers = {**NO_STORE, LOG_POSITION: connected.log_position, "Location": f"{PREFIX}/{connected.connection}"}
         return Response(body, 201, headers, "application/json")
+
+    async def _shown(self, caller: Caller, connected: Connected) -> bytes | None:
+        services = self._services
+        row = await connections.by_id(services.pool, caller.owner, connected.connection)
+        keys = await services.keyring.get([row.user]) if row else {}
+        return connection_json(row, keys[row.user]) if row and row.user in keys else None
 
 
 def _refused(failure: ConnectFailed) -> Problem:

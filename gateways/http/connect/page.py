@@ -20,9 +20,10 @@ from gateways.http.connect.forms import form_of, taken_out
 from gateways.http.connect.mailboxes_shown import Shown, shown
 from gateways.http.connect.parts import Connecting
 from gateways.http.connect.rendering import notice, page, redirect
-from gateways.http.connect.wishes import Wish, check_set_up, provider_named
-from gateways.http.connect.words import NAMES, words_for
+from gateways.http.connect.wishes import Wish, provider_named
+from gateways.http.connect.words import NAMES, NotConnected, words_for
 from gateways.http.parameters import CONNECTION_ID
+from gateways.http.problems import Problem
 from gateways.http.services import Services
 from gateways.providers.connector import ConnectFailed
 from gateways.stores.consents import Session
@@ -69,7 +70,7 @@ class ConnectPage:
         if user is None or data_key is None:
             return self._no_session()
         mailboxes = await self._mailboxes(visit, data_key)
-        accounts = {mailbox.id: mailbox.account for mailbox in mailboxes}
+        ready = {mailbox.id: mailbox.account for mailbox in mailboxes if not mailbox.needs_user}
         try:
             who = unseal(data_key, user.email, place("user", user.user, "email")).decode()
         except Unsealable:
@@ -82,7 +83,7 @@ class ConnectPage:
             back=visit.return_url,
             back_host=urlsplit(visit.return_url or "").hostname,
             failed=words_for(said.get("error")),
-            connected=accounts.get(said.get("connectionId", "")) if said.get("status") == "connected" else None,
+            connected=ready.get(said.get("connectionId", "")) if said.get("status") == "connected" else None,
             mailboxes=mailboxes,
             providers=self._providers(),
             proof=signed.proof,
@@ -98,26 +99,30 @@ class ConnectPage:
         foreign = request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}
         if foreign or not hmac.compare_digest(said.get("proof", "").encode(), signed.proof.encode()):
             return notice(self._connecting.root, 403, "Not from this page", NOT_FROM_HERE)
-        check_set_up(self._connecting, provider)
         visit, named = signed.visit, said.get("connectionId")
         wish = Wish(visit.account, visit.user, provider, visit.return_url, named, on_page=True)
-        if named is not None or provider == "smtp":
-            wish = await self._renewing(wish)
         try:
+            if named is not None or provider == "smtp":
+                wish = await self._renewing(wish)
             return await to_provider(self._connecting, request, wish, provider)
-        except ConnectFailed as failure:
+        except (ConnectFailed, NotConnected) as failure:
             return redirect(f"{self._connecting.public_url}/connect?{urlencode({'error': failure.code})}")
 
     async def _renewing(self, wish: Wish) -> Wish:
-        """Raises a Problem (404) where the user has no such connection."""
+        """Raises a Problem (404) where the user never had such a connection, NotConnected where it can't be renewed."""
         row, named = None, wish.connection or ""
         if CONNECTION_ID.fullmatch(named):
             row = await connections.by_id(self._services.pool, wish.owner, named)
         if row is None or (row.user, row.provider) != (wish.user, wish.provider):
             raise problems.not_found()
-        if wish.provider == "smtp":
+        if row.state == "revoked":
+            raise NotConnected("unknown_connection")
+        if wish.provider != "smtp":
+            return wish
+        try:
             return await with_servers(self._services, self._connecting, wish, row)
-        return wish
+        except Problem:
+            raise NotConnected("servers_forgotten") from None
 
     async def _signed(self, request: Request) -> Signed | None:
         key = self._connecting.cookies.session(request)
@@ -125,6 +130,7 @@ class ConnectPage:
         return Signed(visit, key) if visit and key else None
 
     async def _mailboxes(self, visit: Session, data_key: bytes) -> list[Shown]:
+        """Those that need their user come first, and then the newest."""
         rows = await connections.of_account(
             self._services.pool,
             visit.account,
@@ -132,7 +138,8 @@ class ConnectPage:
             states=["active", "reauth_required"],
             limit=MOST_SHOWN,
         )
-        return [found for row in rows if (found := shown(row, data_key))]
+        found = [one for row in rows if (one := shown(row, data_key))]
+        return sorted(found, key=lambda one: not one.needs_user)
 
     def _providers(self) -> list[dict[str, str]]:
         """Those a button leads to: a mail server has to be told of first."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import unquote_plus, unquote_to_bytes, urlencode
 
 LONGEST: Final = 2000
 PORTS: Final = {"http": 80, "https": 443}
@@ -24,8 +24,8 @@ URL: Final = re.compile(
 #: In a path: what somebody may unpack to a dot, a slash, a backslash, a percent sign or a control character.
 UNPACKED: Final = re.compile(r"%(?:2e|2f|5c|25|[01][0-9a-f]|7f)", re.IGNORECASE)
 CONTROLS_IN_QUERY: Final = re.compile(r"%(?:[01][0-9a-f]|7f)", re.IGNORECASE)
-#: What we add; a URL that has one of them already would say two things.
-OURS: Final = re.compile(r"(?:^|&)(?:connectionId|status|error)(?:=|&|$)")
+#: What we add; a URL that has one of them already would say two things, however it is spelled.
+OURS: Final = frozenset({"connectionId", "status", "error"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,22 @@ def _place(url: str) -> Place | None:
         return None
     path, query, scheme = found["path"] or "/", found["query"] or "", found["scheme"]
     port = int(found["port"] or PORTS[scheme])
-    if port > 65535 or _is_ambiguous(path) or CONTROLS_IN_QUERY.search(query) or OURS.search(query):
+    if port > 65535 or _is_ambiguous(path) or CONTROLS_IN_QUERY.search(query) or _says_ours(query):
         return None
     return Place(scheme, found["host"].lower(), port, path)
 
 
+def _says_ours(query: str) -> bool:
+    """Some readers take `;` for `&` as well."""
+    return any(unquote_plus(part.partition("=")[0]) in OURS for part in re.split("[&;]", query))
+
+
 def _is_ambiguous(path: str) -> bool:
     """Dots, `//`, and what is one of them to somebody who unpacks it, or who takes `;…` for a parameter."""
+    try:
+        unquote_to_bytes(path).decode()  # what is no UTF-8 is a dot or a slash to somebody: `%c0%ae`
+    except UnicodeDecodeError:
+        return True
     if UNPACKED.search(path):
         return True
     segments = path.split("/")[1:]

@@ -1,5 +1,6 @@
 """The routes of connecting: those that a product asks with its API key, and those that browsers go through."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -12,15 +13,17 @@ from gateways.http.connect.callback import Callback
 from gateways.http.connect.entering import Entering
 from gateways.http.connect.page import ConnectPage
 from gateways.http.connect.parts import Connecting
-from gateways.http.connect.rendering import notice, style_sheet
+from gateways.http.connect.rendering import not_now, notice, style_sheet
 from gateways.http.operations import Operation
 from gateways.http.problems import KINDS, Problem
 from gateways.http.services import Services
 from gateways.stores.postgres import UNREACHABLE
 
+log = logging.getLogger(__name__)
+
 Handler = Callable[[Request], Awaitable[Response]]
 
-NOT_NOW: Final = "We can't do this just now, and nothing was changed. Please reload this page in a moment."
+FAULT: Final = "A fault of ours kept this from being done. Please go back to where you came from and begin again."
 
 
 def routes(services: Services, connecting: Connecting) -> APIRouter:
@@ -52,9 +55,13 @@ def _browser(router: APIRouter, connecting: Connecting, method: str, path: str, 
         try:
             return await handler(request)
         except Problem as problem:
-            return notice(connecting.root, problem.status, KINDS[problem.code].title, problem.detail)
+            title = KINDS[problem.code].title
+            return notice(connecting.root, problem.status, title, problem.detail, problem.headers)
         except UNREACHABLE:
-            return notice(connecting.root, 503, "Not available now", NOT_NOW)
+            return not_now(connecting.root)
+        except Exception:
+            log.exception("a page failed by a fault of ours", extra={"request_id": request.scope["request_id"]})
+            return notice(connecting.root, 500, "Something went wrong", FAULT)
 
     router.add_api_route(
         path,

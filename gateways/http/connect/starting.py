@@ -4,6 +4,7 @@ The answer is a ticket on our own host: it can be used once, within ten minutes,
 which it is known again when it comes back from the provider.
 """
 
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlencode
 
@@ -21,6 +22,7 @@ from gateways.http.operations import TEXT, declare, json_response, parameter
 from gateways.http.parameters import CONNECTION_ID, USER_ID
 from gateways.http.services import Services
 from gateways.http.v1.bodies import Faults
+from gateways.http.v1.queries import query_of
 from gateways.http.v1.shapes import CONNECTION, USER
 from gateways.http.v1.users import API_KEY, NO_STORE, OF_ACCOUNT
 from gateways.http.who import account_caller
@@ -99,10 +101,10 @@ class Starting:
     async def provider(self, request: Request) -> Response:
         """A ticket that leads straight to the provider's consent."""
         caller = await account_caller(self._services, request, "connections:write")
-        provider, said = provider_named(request.path_params["provider"]), request.query_params
+        provider, faults = provider_named(request.path_params["provider"]), Faults()
+        said = query_of(request, ("userId", "returnUrl", "connectionId", "loginHint"), faults)
         taken_out(request)
-        faults = Faults()
-        user, return_url = self._user_and_way_back(request, faults)
+        user, return_url = self._user_and_way_back(said, faults)
         hint = said.get("loginHint")
         if hint is not None and not (0 < len(hint) <= LONGEST_HINT and hint.isprintable()):
             faults.add("/query/loginHint", f"`loginHint` has to be 1 to {LONGEST_HINT} printable characters.")
@@ -117,13 +119,12 @@ class Starting:
         """A ticket that leads to a page of ours, where the user sees their mailboxes and connects more."""
         caller = await account_caller(self._services, request, "connections:write")
         faults = Faults()
-        user, return_url = self._user_and_way_back(request, faults)
+        user, return_url = self._user_and_way_back(query_of(request, ("userId", "returnUrl"), faults), faults)
         faults.refuse()
         await self._check_user(caller.owner, user)
         return await self._ticket(request, Wish(caller.owner, user, return_url=return_url, on_page=True))
 
-    def _user_and_way_back(self, request: Request, faults: Faults) -> tuple[str, str | None]:
-        said = request.query_params
+    def _user_and_way_back(self, said: Mapping[str, str], faults: Faults) -> tuple[str, str | None]:
         user, return_url = said.get("userId"), said.get("returnUrl")
         if user is None:
             faults.add("/query/userId", "`userId` is missing.")

@@ -8,7 +8,7 @@ from domain.connection_events import Provider, RefusedBecause
 from gateways.providers.connector import ConnectCode
 
 #: What a failed try is told to the product as, beside what providers and rules say.
-OurCode = Literal["unavailable", "outcome_unknown", "internal_error"]
+OurCode = Literal["servers_forgotten", "unavailable", "outcome_unknown", "internal_error"]
 Code = ConnectCode | RefusedBecause | OurCode
 
 NAMES: Final[Mapping[Provider, str]] = {"gmail": "Gmail", "outlook": "Outlook", "smtp": "Mail server"}
@@ -59,6 +59,9 @@ WORDS: Final[Mapping[Code, Words]] = {
     ),
     "user_deleted": Words("This account does not exist any more.", "Please go back to where you came from."),
     # ourselves
+    "servers_forgotten": Words(
+        "We no longer know the servers of that mailbox.", "Please connect it again where you connected it first."
+    ),
     "unavailable": Words("We could not do this just now.", AGAIN),
     "outcome_unknown": Words(
         "We could not make sure that it worked: the mailbox may be connected, or may be in a moment.",

@@ -24,6 +24,7 @@ from gateways.http.services import Services
 from gateways.http.v1 import pages
 from gateways.http.v1.bodies import Faults
 from gateways.http.v1.last_errors import last_error
+from gateways.http.v1.queries import query_of
 from gateways.http.v1.remembered import Page, Remembered
 from gateways.http.v1.shapes import CONNECTION, USER, Connection, Connections, State
 from gateways.http.v1.users import API_KEY, NO_STORE, OF_ACCOUNT
@@ -39,6 +40,7 @@ PREFIX: Final = "/v1/connections"
 PROVIDERS: Final = get_args(Provider)
 STATES: Final = get_args(State)
 LIVE: Final = [state for state in STATES if state != "revoked"]
+QUERY: Final = ("userId", "provider", "state", *pages.NAMES)
 CONNECTION_PARAMETER: Final = parameter("connection_id", "path", "The connection's id.", TEXT, CONNECTION)
 
 
@@ -188,7 +190,8 @@ class Connected:
 
 def _wanted(request: Request) -> Wanted:
     """Raises a Problem (400) that tells all that is wrong."""
-    said, faults = request.query_params, Faults()
+    faults = Faults()
+    said = query_of(request, QUERY, faults)
     user, provider, state = said.get("userId"), said.get("provider"), said.get("state")
     if provider is not None and provider not in PROVIDERS:
         faults.add("/query/provider", f"`provider` has to be one of {', '.join(PROVIDERS)}.")

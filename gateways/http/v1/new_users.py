@@ -13,7 +13,7 @@ from starlette.requests import Request
 from domain.fields import Digest
 from domain.users import CreateUser, UserCreated, UserRefused
 from gateways.http import parameters, problems
-from gateways.http.asking import settled
+from gateways.http.asking import read_back, settled
 from gateways.http.json_bodies import json_object
 from gateways.http.problems import Problem
 from gateways.http.services import Services
@@ -70,7 +70,7 @@ async def make_user(services: Services, request: Request, caller: Caller) -> Mad
     if not isinstance(decision.event, UserCreated):
         await services.keyring.destroy(user)
         user = _made_before(decision)
-    row = await users.by_id(services.pool, caller.owner, user)
+    row = await read_back(users.by_id(services.pool, caller.owner, user))
     if row is None:
         raise Problem("gone", "The user that this made has been deleted since.")
     return Made(row, decision.log_position, replayed=user != command.user)

@@ -17,6 +17,7 @@ from gateways.http.operations import TEXT, number_parameter, parameter, strong_e
 from gateways.http.v1.bodies import Faults
 
 NOT_OURS: Final = "`cursor` has to be the `nextCursor` of an earlier answer, as it is."
+NAMES: Final = ("limit", "cursor")
 PARAMETERS: Final = (
     number_parameter(
         "limit",

@@ -11,13 +11,14 @@ from starlette.responses import Response
 from domain.fields import Sealed
 from domain.users import DeleteUser, UserRefused
 from gateways.http import parameters, problems
-from gateways.http.asking import settled
+from gateways.http.asking import read_back, settled
 from gateways.http.operations import AFTER_PARAMETER, SAME, TEXT, declare, list_response, parameter
 from gateways.http.positions import LOG_POSITION, after_position
 from gateways.http.services import Services
 from gateways.http.v1 import pages
 from gateways.http.v1.bodies import Faults
 from gateways.http.v1.new_users import email_digest, external_id_digest, make_user
+from gateways.http.v1.queries import query_of
 from gateways.http.v1.shapes import EMAIL, USER, NewUser, User, Users
 from gateways.http.who import account_caller
 from gateways.log.decisions import Asked
@@ -34,6 +35,7 @@ OF_ACCOUNT: Final = (
     "credentials_invalid", "scope_missing", "api_key_required", "foreign_origin", "unavailable", "rate_limited",
 )  # fmt: skip
 USER_PARAMETER: Final = parameter("user_id", "path", "The user's id.", TEXT, USER)
+QUERY: Final = ("email", "externalId", *pages.NAMES)
 #: A cursor of users names a position in the log.
 POSITION: Final = re.compile("[0-9]{1,18}")
 
@@ -125,13 +127,14 @@ class People:
         headers = {**NO_STORE, LOG_POSITION: made.log_position, "Location": f"{PREFIX}/{made.row.user}"}
         if made.replayed:
             headers["Idempotency-Replayed"] = "true"
-        return _json(await self._one(made.row), 201, headers)
+        return _json(await read_back(self._one(made.row)), 201, headers)
 
     async def list_all(self, request: Request) -> Response:
         """The account's users, the newest first."""
         services = self._services
         caller = await account_caller(services, request, "users:read")
-        faults, keyset, said = Faults(), services.keyset, request.query_params
+        faults, keyset = Faults(), services.keyset
+        said = query_of(request, QUERY, faults)
         limit, before = pages.limit_of(request, faults), pages.cursor_of(request, POSITION, faults)
         faults.refuse()
         await after_position(services, request)

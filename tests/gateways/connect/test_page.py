@@ -1,15 +1,18 @@
 """The page where users connect mailboxes: by whom it can be seen, what it says, and what it does not."""
 
 import re
+from dataclasses import replace
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from domain.connection_commands import ReportRefresh
 from gateways.http.connect.words import WORDS
+from gateways.local_ports import free_port
 from schemas.ids import new_id
-from tests.support.connect_house import BACK, Browser, ConnectHouse, Page
+from tests.support.connect_house import BACK, Browser, ConnectHouse, Page, connecting_at, providers_at, served_at
 from tests.support.connected import READS, SENDS, Person
+from tests.support.http_house import bearer
 
 ADA = "ada@gmail.test"
 
@@ -162,3 +165,45 @@ async def test_a_hostile_name_is_only_text(house: ConnectHouse) -> None:
     _, page = await at_page(house, ada)
     assert "<img" not in page.text
     assert "&lt;img" in page.text
+
+
+async def test_one_that_was_revoked_since_leads_nobody_to_a_provider(house: ConnectHouse) -> None:
+    ada = await house.person()
+    connection = await house.connected(ada, login=ADA)
+    browser, page = await at_page(house, ada)
+    async with house.http.delete(f"{house.url}/v1/connections/{connection}", headers=bearer(ada.key)) as answer:
+        assert answer.status == 204
+    sent = await pressed(browser, page, connectionId=connection)
+    assert (sent.status, sent.location) == (303, f"{house.url}/connect?error=unknown_connection")
+
+
+async def test_what_only_a_product_understands_is_told_to_nobody(house: ConnectHouse) -> None:
+    """A mail server's mailbox whose servers are lost, and a provider without a client: words for people."""
+    ada = await house.person()
+    servers = await ada.connect("ada@mail.test", provider="smtp")
+    browser, page = await at_page(house, ada)
+    sent = await pressed(browser, page, provider="smtp", connectionId=servers)
+    assert (sent.status, sent.location) == (303, f"{house.url}/connect?error=servers_forgotten")
+    assert "no longer know the servers" in (await browser.get(sent.location)).text
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    settings = providers_at(house.oauth, google_client_id="")
+    async with (
+        connecting_at(house.inner, house.oauth, url, settings=settings) as connecting,
+        served_at(house.inner, connecting, port),
+    ):
+        browser, page = await at_page(replace(house, url=url), ada)
+        sent = await pressed(browser, page)
+        assert (sent.status, sent.location) == (303, f"{url}/connect?error=client_broken")
+
+
+async def test_what_needs_its_user_comes_first_and_is_not_called_ready(house: ConnectHouse) -> None:
+    """An address that is opened once more says nothing of what has changed since."""
+    ada = await house.person(email=f"{new_id('ada')}@example.org")
+    old, new = await house.connected(ada, login=ADA), await house.connected(ada, login="work@gmail.test")
+    await ada.command(old, ReportRefresh(old, ada.id, 1, "reauth_required", "timer", code="invalid_grant"))
+    browser, page = await at_page(house, ada)
+    assert re.findall(r"<h3>([^<]*)</h3>", page.text) == [ADA, "work@gmail.test"]
+    assert f"can be used by the account of {ada.said['email']}." in page.text
+    assert "is ready for use." in (await browser.get(f"/connect?connectionId={new}&status=connected")).text
+    assert "is ready for use." not in (await browser.get(f"/connect?connectionId={old}&status=connected")).text

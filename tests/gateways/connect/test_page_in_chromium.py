@@ -1,5 +1,6 @@
 """The page in a real Chromium: connecting, losing consent and reconnecting, by keyboard alone; what it looks like."""
 
+import json
 import os
 import re
 from collections.abc import AsyncIterator
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from playwright.async_api import Page, async_playwright
 
 from domain.connection_commands import ReportRefresh
 from domain.tokens import NotRefreshed
+from gateways.local_ports import free_port
 from tests.support.chromium import launching
 from tests.support.connect_house import BACK, ConnectHouse
 from tests.support.connected import Person
@@ -105,6 +108,28 @@ async def test_code_and_ticket_are_in_no_history(house: ConnectHouse, page: Page
         seen.append(page.url)
     assert seen[-1] == f"{house.url}/connect/style.css"
     assert not any(word in url for url in seen for word in ("ticket=", "code=", "state="))
+
+
+async def test_a_browser_that_fetches_a_ticket_ahead_gets_there_all_the_same(house: ConnectHouse, page: Page) -> None:
+    """It would show whatever it was answered, were that no error: an empty page."""
+    ticket = await house.begin(await house.person(), None)
+    rules = {"prefetch": [{"source": "list", "urls": [ticket], "eagerness": "immediate"}]}
+    text = f'<!doctype html><script type="speculationrules">{json.dumps(rules)}</script><a href="{ticket}">Connect</a>'
+
+    async def product(_: web.BaseRequest) -> web.Response:
+        return web.Response(text=text, content_type="text/html")
+
+    server = web.ServerRunner(web.Server(product))
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", port := free_port()).start()
+    try:
+        async with page.context.expect_event("response", lambda answer: answer.url == ticket) as ahead:
+            await page.goto(f"http://127.0.0.1:{port}/")
+        assert (await ahead.value).status == 503
+        await page.get_by_role("link", name="Connect").click()
+        await page.get_by_role("heading", name="Your mailboxes").wait_for()
+    finally:
+        await server.cleanup()
 
 
 async def test_it_can_be_used_by_everybody(house: ConnectHouse, page: Page) -> None:

@@ -28,7 +28,9 @@ async def test_a_ticket_is_used_once(house: ConnectHouse, provider: str | None) 
 async def test_looking_does_not_use_it_up(house: ConnectHouse, headers: dict[str, str]) -> None:
     ticket, browser = await house.begin(await house.person()), Browser(house)
     assert (await browser.ask("HEAD", ticket)).status == 200
-    assert (await browser.get(ticket, **headers)).status == 200
+    fetched = await browser.get(ticket, **headers)
+    assert fetched.status == 503, "a browser shows what it fetched ahead, unless it was an error"
+    assert (fetched.headers["Cache-Control"], fetched.headers["Retry-After"]) == ("no-store", "0")
     assert not browser.jar
     assert (await browser.get(ticket)).status == 303
 
@@ -92,6 +94,9 @@ async def test_what_a_product_may_not_ask(house: ConnectHouse) -> None:
     assert await code(connectionId="x") == wrong
     assert await code(connectionId=connection, provider="outlook") == wrong
     assert await code(provider="smtp") == wrong
+    assert await code(return_url=BACK) == (400, "invalid_request", ["/query/return_url"])
+    assert await code(connectionID=connection) == (400, "invalid_request", ["/query/connectionID"])
+    assert await code(provider=None, returnURL=BACK) == (400, "invalid_request", ["/query/returnURL"])
     assert await code(loginHint="a\nb", returnUrl="https://evil.example") == (
         400, "invalid_request", ["/query/returnUrl", "/query/loginHint"],
     )  # fmt: skip

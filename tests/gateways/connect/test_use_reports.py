@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from domain.connection_events import Call
 from gateways.local_ports import free_port
 from gateways.log.command_log import CommandLog
-from gateways.log.use_reports import BATCH, MOST_WAITING, UseReports
+from gateways.log.use_reports import BATCH, FLUSH_SECONDS, MOST_WAITING, UseReports
 from schemas import events, topics
 from tests.support.connect_house import ConnectHouse
 from tests.support.connected import Person
@@ -133,3 +133,36 @@ async def test_to_note_a_call_costs_no_round_trip(house: ConnectHouse) -> None:
         uses.note(connection, ada.id, call(number % 100))
     assert (asyncio.get_running_loop().time() - began) / 10_000 < 0.0001
     await uses.close()
+
+
+async def test_a_call_that_cannot_be_written_keeps_no_other_from_the_log(house: ConnectHouse) -> None:
+    ada, connection = await connected(house)
+    uses = UseReports(house.inner.services.command_log)
+    uses.start()
+    uses.note("con_broken", ada.id, Call(AT, "send", "deliver", "\ud800", "ok"))
+    await asyncio.sleep(FLUSH_SECONDS * 1.5)  # it has been tried
+    uses.note(connection, ada.id, call(1))
+
+    async def told() -> bool:
+        return [*chain(*await all_calls(house, connection))] == ["snd_1"]
+
+    await until(told)
+    await uses.close()
+
+
+async def test_how_many_were_dropped_is_told_once_the_log_answers(
+    house: ConnectHouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    ada, connection = await connected(house)
+    log = CommandLog(f"127.0.0.1:{free_port()}", prefix=house.inner.house.prefix)
+    uses = UseReports(log)
+    for outage in (1, 2):
+        log._bootstrap = f"127.0.0.1:{free_port()}"
+        for number in range(MOST_WAITING + outage):
+            uses.note(connection, ada.id, call(number % 100))
+        log._bootstrap = house.inner.services.kafka or ""
+        await uses.flush()
+    await uses.close()
+    await log.close()
+    told = [(record.levelname, getattr(record, "calls", 0)) for record in caplog.records if "dropped" in record.message]
+    assert told == [("ERROR", 0), ("WARNING", 1), ("ERROR", 0), ("WARNING", 2)]
