@@ -65,7 +65,9 @@ class House:
 
     async def open(self) -> None:
         """What every role needs."""
+        from gateways.background import in_background
         from gateways.log.measured import AppendMeasures, MeasuredCommandLog
+        from gateways.stores.key_watch import KeyWatch
         from gateways.stores.keyring import Keyring
         from gateways.stores.kms_chosen import key_encryption
         from gateways.stores.one_keyset import check_keyset
@@ -75,6 +77,9 @@ class House:
         await check_keyset(self.pool, self.keyset, self.settings.keyset_path)
         self.keys = key_encryption(self.settings.kms, self.keyset)
         self.stack.push_async_callback(self.keys.close)
+        watch = KeyWatch(self.keys)
+        self.checks["data keys"] = watch.trouble
+        in_background(self.stack, watch.run())
         self.keyring = Keyring(self.pool, self.keys)
         self.appends = AppendMeasures(self.metrics)
         self.command_log = MeasuredCommandLog(self.kafka, self.appends, prefix=self.prefix)

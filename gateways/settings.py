@@ -5,11 +5,12 @@ an error, so that a misspelt one is not silently ignored.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 PREFIX: Final = "POSTLEDGER_"
 STANDS_IN: Final = "Another server may stand in for the real one."
@@ -33,6 +34,59 @@ def _domain(text: str) -> str:
     return text.lower()
 
 
+def _web_address(text: str) -> str:
+    if text and not WEB_ADDRESS.fullmatch(text):
+        raise ValueError("must be a URL, such as https://mail.example.org/path")
+    return text
+
+
+def _root(text: str) -> str:
+    if "?" in text or "#" in text:
+        raise ValueError("must be a URL without ? and #, such as https://mail.example.org")
+    return _web_address(text).rstrip("/")
+
+
+def _places(text: str) -> str:
+    if text:
+        from gateways.http.connect.return_urls import ReturnUrls  # noqa: PLC0415 - by those only who have such places
+
+        try:
+            ReturnUrls.of(text)
+        except ValueError as error:
+            raise ValueError(f"must be URLs separated by commas: {str(error).rstrip('.')}") from None
+    return text
+
+
+def _zero_or_one(said: object) -> object:
+    if said not in ("0", "1", False, True):
+        raise ValueError("must be 0 or 1")
+    return said
+
+
+def _tenant(text: str) -> str:
+    if not TENANT.fullmatch(text):
+        raise ValueError("must be common, organizations, consumers, or the id or domain of a tenant")
+    return text
+
+
+def _keeper(text: str) -> str:
+    if not KEEPER.fullmatch(text):
+        raise ValueError(
+            "must be local, aws:KEY (an id, an ARN or alias/NAME) or azure:https://VAULT/keys/NAME (or with /VERSION)"
+        )
+    return text
+
+
+WEB_ADDRESS: Final = re.compile(
+    r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?([/?][^\s\"<>\\^`|]*)?", re.ASCII
+)
+TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*", re.ASCII)
+KEEPER: Final = re.compile(
+    r"local|aws:(arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[A-Za-z0-9/_-]+|alias/[A-Za-z0-9/_-]+|[A-Za-z0-9-]+)"
+    r"|azure:https://[A-Za-z0-9.-]+(:[0-9]{1,5})?/keys/[A-Za-z0-9-]+(/[A-Za-z0-9]+)?/?",
+    re.ASCII,
+)
+WebAddress = Annotated[str, AfterValidator(_web_address)]
 Address = Annotated[str, AfterValidator(_host_and_port)]
 
 
@@ -82,35 +136,37 @@ class Settings(BaseModel):
         None, ge=1, le=256, description="Partitions of new topics; 1 alone, 12 in a cluster."
     )
     parsers: int = Field(1, ge=1, le=64, description="Child processes that parse mail, in each worker.")
-    public_url: str = Field(
+    public_url: Annotated[str, AfterValidator(_root)] = Field(
         "", description="Where browsers find this installation, https://…; http:// and the address of HTTP without it."
     )
-    return_urls: str = Field(
+    return_urls: Annotated[str, AfterValidator(_places)] = Field(
         "", description="Where users may be sent back to after connecting a mailbox, URLs separated by commas."
     )
-    allow_private_hosts: bool = Field(
+    allow_private_hosts: Annotated[bool, BeforeValidator(_zero_or_one)] = Field(
         False, description="1: mail servers of users may be private or loopback hosts, and do without TLS."
     )
     provider_timeout: float = Field(30, gt=0, le=600, description="Seconds that one call to a provider may take.")
     retry_scale: float = Field(1, gt=0, le=100, description="A factor on every wait of ours, for tests.")
     google_client_id: str = Field("", description="The client at Google that Gmail is connected by.")
     google_client_secret: SecretStr | None = Field(None, description="Its secret.")
-    google_authorize_url: str = Field("https://accounts.google.com/o/oauth2/v2/auth", description=STANDS_IN)
-    google_token_url: str = Field("https://oauth2.googleapis.com/token", description=STANDS_IN)
-    google_revoke_url: str = Field("https://oauth2.googleapis.com/revoke", description=STANDS_IN)
-    google_jwks_url: str = Field("https://www.googleapis.com/oauth2/v3/certs", description=STANDS_IN)
-    google_issuer: str = Field("https://accounts.google.com", description="Who signs Google's ID tokens.")
-    google_api_url: str = Field("https://gmail.googleapis.com", description="Root of Gmail's API.")
+    google_authorize_url: WebAddress = Field("https://accounts.google.com/o/oauth2/v2/auth", description=STANDS_IN)
+    google_token_url: WebAddress = Field("https://oauth2.googleapis.com/token", description=STANDS_IN)
+    google_revoke_url: WebAddress = Field("https://oauth2.googleapis.com/revoke", description=STANDS_IN)
+    google_jwks_url: WebAddress = Field("https://www.googleapis.com/oauth2/v3/certs", description=STANDS_IN)
+    google_issuer: WebAddress = Field("https://accounts.google.com", description="Who signs Google's ID tokens.")
+    google_api_url: WebAddress = Field("https://gmail.googleapis.com", description="Root of Gmail's API.")
     microsoft_client_id: str = Field("", description="The client at Microsoft that Outlook is connected by.")
     microsoft_client_secret: SecretStr | None = Field(None, description="Its secret.")
-    microsoft_tenant: str = Field("common", description="Whose accounts: common, organizations, consumers, or an id.")
-    microsoft_authorize_url: str = Field("", description=OF_TENANT)
-    microsoft_token_url: str = Field("", description=OF_TENANT)
-    microsoft_revoke_url: str = Field("", description="Microsoft has none; empty.")
-    microsoft_jwks_url: str = Field("", description=OF_TENANT)
+    microsoft_tenant: Annotated[str, AfterValidator(_tenant)] = Field(
+        "common", description="Whose accounts: common, organizations, consumers, or an id."
+    )
+    microsoft_authorize_url: WebAddress = Field("", description=OF_TENANT)
+    microsoft_token_url: WebAddress = Field("", description=OF_TENANT)
+    microsoft_revoke_url: WebAddress = Field("", description="Microsoft has none; empty.")
+    microsoft_jwks_url: WebAddress = Field("", description=OF_TENANT)
     microsoft_issuer: str = Field("", description="Who signs Microsoft's ID tokens; that of each tenant by default.")
-    microsoft_graph_url: str = Field("https://graph.microsoft.com/v1.0", description="Root of Microsoft Graph.")
-    kms: str = Field(
+    microsoft_graph_url: WebAddress = Field("https://graph.microsoft.com/v1.0", description="Root of Microsoft Graph.")
+    kms: Annotated[str, AfterValidator(_keeper)] = Field(
         "local",
         description="What wraps data keys: local (the keyset file), aws:KEY (id, ARN or alias), or azure:URL of a key.",
     )
@@ -178,7 +234,12 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name.endswith("_file") and name.removesuffix("_file") in SECRETS:
-            given[name.removesuffix("_file")] = Path(value).read_text().strip()
+            if value:
+                try:
+                    given[name.removesuffix("_file")] = Path(value).read_text().strip()
+                except (OSError, ValueError) as error:
+                    cause = error.strerror if isinstance(error, OSError) else "it is no text"
+                    problems.append(f"{variable}: {value} can't be read ({cause}).")
         elif name in Settings.model_fields:
             given[name] = value or None
         else:

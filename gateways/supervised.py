@@ -15,7 +15,15 @@ from gateways.private_files import write_private
 LOADED_EARLY: Final = {
     "http": ("gateways.http.opening",),
     "smtp": ("gateways.mail_in.smtp", "gateways.mail_in.log_door"),
-    "work": ("gateways.log.subscriptions", "gateways.parser.pool", "handlers.mailboxes", "handlers.decider"),
+    "work": (
+        "gateways.log.subscriptions",
+        "gateways.parser.pool",
+        "gateways.providers.catalogue",
+        "gateways.stores.vault",
+        "handlers.mailboxes",
+        "handlers.decider",
+        "handlers.refresh",
+    ),
     "project": ("gateways.log.subscriptions", "projections.catalogue"),
     "provision": ("gateways.log.provision", "projections.migrate", "gateways.stores.postgres"),
 }

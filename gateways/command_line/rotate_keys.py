@@ -8,11 +8,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gateways.command_line.failures import FAILED, Failed
+from gateways.command_line.failures import TIMED_OUT, Failed
 from gateways.command_line.installation import Installation, tables_of
 from gateways.command_line.output import Form, advise, show_one
 from gateways.command_line.progress import Bar
-from gateways.log.command_log import CommandLog
+from gateways.log.command_log import CommandLog, NotPromised, OutcomeUnknown
 from gateways.log.rotation_reports import rotation_reports
 from gateways.stores.key_rotation import NotAllWrapped, Rotated, RotationUnderWay, forget_unused, rotate
 from gateways.stores.keyset import Keyset, open_keyset
@@ -23,6 +23,7 @@ from gateways.stores.postgres import Pool
 
 BACKUP = "Back up the keyset file now: what is wrapped from here on opens with no earlier copy of it."
 AGAIN = "Run it again when that is mended: it goes on from where it is."
+UNTOLD = "Every data key is wrapped by the new key, but the log has not taken that yet"
 
 
 async def rotate_keys_of(installation: Installation, *, forget: bool, output: Form | None) -> None:
@@ -53,19 +54,34 @@ async def rotate_keys(
 
     Raises Failed, KeysetError, and what Postgres and `report` raise.
     """
-    began = time.monotonic()
+    began, before = time.monotonic(), keyset.primary
     try:
         with Bar("rotate-keys") as bar:
             rotated = await rotate(pool, keys, report=report, progress=bar.at)
         forgotten = await forget_unused(pool, keyset) if forget else []
-    except RotationUnderWay as error:
-        raise Failed(str(error)) from error
-    except (NotAllWrapped, KeysUnreachable) as error:
-        raise Failed(f"{error} {AGAIN}", code=FAILED) from error
+    except Exception as error:
+        if keyset.primary != before or keyset.is_between_keys:
+            advise(BACKUP)
+        if failed := _told(error):
+            raise failed from error
+        raise
     seconds = time.monotonic() - began
     show_one(_row(rotated, forgotten, seconds), _sentences(rotated, forgotten, seconds), output)
     if rotated.key == keyset.primary:
         advise(BACKUP)
+
+
+def _told(error: Exception) -> Failed | None:
+    match error:
+        case RotationUnderWay():
+            return Failed(str(error))
+        case NotAllWrapped() | KeysUnreachable():
+            return Failed(f"{str(error).rstrip('.')}. {AGAIN}")
+        case OutcomeUnknown():
+            return Failed(f"{UNTOLD}: Kafka does not confirm in time. {AGAIN}", code=TIMED_OUT)
+        case NotPromised():
+            return Failed(f"{UNTOLD}: {str(error).rstrip('.')}. {AGAIN}")
+    return None
 
 
 def _row(rotated: Rotated, forgotten: list[str], seconds: float) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import Final
 
 from gateways.stores.key_rotation import NotAllWrapped, Rotated, RotationUnderWay, is_due, rotate
+from gateways.stores.keyset import KeysetError
 from gateways.stores.kms import KeyKeeper
-from gateways.stores.postgres import Pool
+from gateways.stores.postgres import UNREACHABLE, Pool
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,15 @@ async def keep_keys_young(
         try:
             if await is_due(pool, keys, max_age=max_age):
                 rotated = await rotate(pool, keys, older_than=max_age, report=report)
-                log.info("data keys are wrapped by another key", extra={"key": rotated.key, "rows": rotated.rows})
+                log.warning(
+                    "data keys are wrapped by another key: back up the keyset file, if that is where keys are kept",
+                    extra={"key": rotated.key, "rows": rotated.rows},
+                )
         except RotationUnderWay:
             log.info("another process rotates keys")
-        except NotAllWrapped as error:
+        except UNREACHABLE as error:
+            log.warning("rotating keys waits", extra={"cause": str(error) or repr(error)})
+        except (NotAllWrapped, KeysetError) as error:
             log.error("keys can't be rotated to the end", extra={"cause": str(error)})
         except Exception:
             log.exception("rotating keys waits")

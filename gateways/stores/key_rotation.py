@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from gateways.stores import keyset_file
-from gateways.stores.keyset import LOOK_SECONDS, Keyset, KeysetError
+from gateways.stores.keyset import LOOK_SECONDS, Keyset, KeysetAway, KeysetError
 from gateways.stores.kms import KeyEncryption, KeyKeeper
 from gateways.stores.postgres import ANSWER_SECONDS, Pool
 from gateways.stores.sealing import Unsealable, new_data_key
@@ -28,8 +28,9 @@ from gateways.stores.sealing import Unsealable, new_data_key
 BATCH: Final = 500
 #: Seconds after which nobody wraps by the earlier key any more.
 SETTLE_SECONDS: Final = LOOK_SECONDS + ANSWER_SECONDS
-#: How often that is waited for: whoever still wraps by it then does not know of the new one.
-SETTLED_AT_LAST: Final = 10
+#: How often that is waited for: whoever still wraps by it then does not know of the new one. At Azure a new version is asked
+#: for once in a minute (`kms_azure.NEWEST_SECONDS`).
+SETTLED_AT_LAST: Final = 15
 #: Seconds that a look through a whole table may take.
 SCAN_SECONDS: Final = 600.0
 #: How long a key is kept that only opens: no process stands still for so long and goes on.
@@ -39,6 +40,15 @@ LOCK: Final = 7_302_941_119
 #: The tables that hold wrapped data keys, and whose each is.
 TABLES: Final = {"keyring": "subject", "vault": "connection"}
 
+#: The key towards which keys were rotated last, of those in the keyset file.
+NEWEST: Final = (
+    f"select key from key_rotations where key like '{keyset_file.LOCAL_KID}%' order by began_at desc limit 1"  # noqa: S608 - a name of our own
+)
+OUTDATED: Final = (
+    "The keyset file has no key {key}, by which data keys are wrapped: it is a copy from before keys were rotated. Every "
+    "process must read the same file: put the newest one in its place, from the machine where keys were rotated or from "
+    "your backup (POSTLEDGER_KEYSET says where it is looked for)."
+)
 BEGIN: Final = """
 insert into key_rotations (key) values ($1) on conflict (key) do update set rows = 0, began_at = now(), finished_at = null
     where key_rotations.finished_at is not null
@@ -167,7 +177,8 @@ class _Wrapping:
             await asyncio.sleep(settle_seconds)
             settled = True
         raise NotAllWrapped(
-            "Somebody goes on wrapping by an earlier key: does every process read the same keyset file?"
+            "Somebody goes on wrapping by an earlier key: does every process read the same keyset file, and have the same "
+            "POSTLEDGER_KMS?"
         )
 
     async def wrap_all(self) -> int:
@@ -217,6 +228,8 @@ class _Wrapping:
     async def _wrapped(self, row: Any) -> tuple[str, bytes] | None:
         try:
             data_key = await self.keys.unwrap(row["kid"], row["wrapped"], row["subject"])
+        except KeysetAway:
+            raise  # nothing is known of its keys
         except (Unsealable, KeysetError) as error:
             self.unopenable[row["subject"]] = str(error) if isinstance(error, KeysetError) else "it was changed"
             return None
@@ -240,7 +253,13 @@ async def _alone(pool: Pool) -> AsyncIterator[Any]:
 
 
 async def _begin(connection: Any, keys: KeyKeeper, older_than: timedelta) -> str:
-    """The key that rows are to be wrapped by: of the rotation that was cut short, or a new one."""
+    """The key that rows are to be wrapped by: of the rotation that was cut short, or a new one.
+
+    Raises KeysetError where ours are keys from before: another new one, in another file, would make two halves of them.
+    """
+    newest = await connection.fetchval(NEWEST)
+    if newest is not None and keys.has_lost(newest):
+        raise KeysetError(OUTDATED.format(key=newest))
     unfinished = [
         row["key"] for row in await connection.fetch("select key from key_rotations where finished_at is null")
     ]

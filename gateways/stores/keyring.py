@@ -5,16 +5,12 @@ keys can't, is no answer: the error goes up, and whoever asked waits.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from gateways.stores.kms import KeyEncryption
 from gateways.stores.postgres import Pool
+from gateways.stores.remembered_keys import RememberedKeys
 from gateways.stores.sealing import new_data_key
-
-#: Data keys a process remembers; others are read again.
-REMEMBERED: Final = 20_000
 
 
 class Keyring:
@@ -23,7 +19,7 @@ class Keyring:
     def __init__(self, pool: Pool, keys: KeyEncryption) -> None:
         self._pool = pool
         self._keys = keys
-        self._known: OrderedDict[str, bytes] = OrderedDict()
+        self._known: RememberedKeys[str] = RememberedKeys()
 
     async def create(self, subject: str) -> bytes:
         """Makes and stores a data key; it is there for good when this returns."""
@@ -39,13 +35,13 @@ class Keyring:
             *[list(column) for column in zip(*wrapped, strict=True)],
         )
         for subject, data_key in made.items():
-            self._remember(subject, data_key)
+            self._known.add(subject, data_key)
         return made
 
     async def get(self, subjects: Iterable[str]) -> dict[str, bytes]:
         """The data keys of these subjects; one that is missing in the answer is gone."""
         wanted = set(subjects)
-        known = {subject: self._known[subject] for subject in wanted if subject in self._known}
+        known = {subject: key for subject in wanted if (key := self._known.get(subject)) is not None}
         missing = list(wanted - known.keys())
         if missing:
             rows = await self._pool.fetch("select subject, kid, wrapped from keyring where subject = any($1)", missing)
@@ -58,13 +54,13 @@ class Keyring:
         data_key = self._known.get(subject)
         if data_key is None:
             data_key = await self._keys.unwrap(kid, wrapped, subject)
-            self._remember(subject, data_key)
+            self._known.add(subject, data_key)
         return data_key
 
     async def destroy(self, *subjects: str) -> None:
         """Erases: nothing sealed under these keys can be read again."""
         for subject in subjects:
-            self._known.pop(subject, None)
+            self._known.forget(subject)
         await self._pool.execute("delete from keyring where subject = any($1)", subjects)
 
     async def revived(self) -> list[str]:
@@ -75,8 +71,3 @@ class Keyring:
             "select k.subject from keyring k join users u on u.user_id = k.subject where u.deleted_at is not null"
         )
         return [row["subject"] for row in rows]
-
-    def _remember(self, subject: str, data_key: bytes) -> None:
-        self._known[subject] = data_key
-        if len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)

@@ -43,6 +43,7 @@ TOKEN_PREFIX: Final = "uct_"  # noqa: S105 - a prefix that scanners recognise, n
 #: Seconds for which nobody looks whether the file has a new key to wrap with.
 LOOK_SECONDS: Final = 1.0
 KeysetError = keyset_file.KeysetError
+KeysetAway = keyset_file.KeysetAway
 
 
 class Keyset:
@@ -69,6 +70,10 @@ class Keyset:
         """Whether an earlier key was not disabled yet: rotating has begun and not ended."""
         return any(key.disabled_at is None for key in self._contents.keys if key != self._contents.primary)
 
+    def has(self, kid: str) -> bool:
+        """Whether this key-encryption key is in the file, disabled or not."""
+        return any(key.kid == kid for key in self._contents.keys)
+
     def disabled_for(self, age: timedelta) -> list[str]:
         """The ids of keys that have only been opening for so long."""
         latest = datetime.now(UTC) - age
@@ -86,23 +91,29 @@ class Keyset:
         if kid not in self._wrapping:
             self.look(anyway=True)
         if kid not in self._wrapping:
-            raise KeysetError(f"the keyset has no key {kid}: is this the keyset this database was made with?")
+            raise KeysetError(
+                f"{self.path} has no key {kid}: is this the keyset this database was made with, and no copy from before "
+                f"keys were rotated? Every process must read the same file."
+            )
         try:
             return self._wrapping[kid].decrypt(wrapped[:12], wrapped[12:], subject.encode())
         except (InvalidTag, ValueError) as error:
             raise Unsealable(subject) from error
 
     def look(self, *, anyway: bool = False) -> None:
-        """Reads the file again where it has changed; raises KeysetError where it can't be read or is another keyset's.
+        """Reads the file again where it has changed; raises KeysetAway where it can't be read or is another keyset's.
 
         A key that is no longer in the file is forgotten. `anyway`: a file system may be late to tell of changes.
         """
         self._looked = time.monotonic()
         if not anyway and keyset_file.mark(self.path) == self._contents.mark:
             return
-        contents = keyset_file.read(self.path)
+        try:
+            contents = keyset_file.read(self.path)
+        except KeysetError as error:
+            raise KeysetAway(str(error)) from error
         if contents.installation != self._installation:
-            raise KeysetError(f"{self.path} was replaced by another keyset: restore it from your backup.")
+            raise KeysetAway(f"{self.path} was replaced by another keyset: restore it from your backup.")
         self._take(contents)
 
     @property

@@ -1,14 +1,17 @@
 """The keyset file as it lies on the disk: how it is made, read, and given a new key without anybody seeing half of it.
 
 It is written beside and put in place in one step, and stays its owner's own. Who changes it has seen to it that nobody else
-does at the same time (`key_rotation.py`).
+does at the same time (`key_rotation.py`). Where they are mistaken, having lost Postgres and not noticed yet, a lock on the
+folder lets them wait, and a name of its own for each draft sees to it that neither puts the other's half in place.
 """
 
 import base64
+import contextlib
+import fcntl
 import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +20,16 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 ALGORITHM: Final = "A256GCM"
+#: What the kids of keys in such a file begin with.
+LOCAL_KID: Final = "local-"
 
 
 class KeysetError(Exception):
     """The keyset file can't be used; the sentence says why and what to do."""
+
+
+class KeysetAway(KeysetError, OSError):
+    """The file can't be read now: nothing is known of its keys, and whoever asked waits (`postgres.UNREACHABLE`)."""
 
 
 #: Tells one writing of the file from another.
@@ -89,16 +98,22 @@ def make(path: Path) -> None:
 
 
 def add_primary(path: Path) -> str:
-    """A new key, which wraps from now on; its id. Raises KeysetError, and nothing has changed then."""
+    """A new key, which wraps from now on; its id. Raises KeysetError, and nothing wraps by it then.
+
+    It is on the disk for good before anybody can see that it wraps: no power cut takes it from what it has wrapped.
+    """
     entry = _entry()
 
-    def change(keyset: dict[str, Any], dated: dict[str, str]) -> None:
+    def add(keyset: dict[str, Any], dated: dict[str, str]) -> None:
         for each in keyset["keys"]:  # once the file is written, its age tells no key's
             each.setdefault("made_at", dated[each["kid"]])
         keyset["keys"].append(entry)
+
+    def wrap_by_it(keyset: dict[str, Any], _: dict[str, str]) -> None:
         keyset["primary"] = entry["kid"]
 
-    _change(path, change)
+    _change(path, add)
+    _change(path, wrap_by_it)
     return entry["kid"]
 
 
@@ -127,22 +142,38 @@ def remove(path: Path, kids: set[str]) -> None:
 
 def _change(path: Path, change: Callable[[dict[str, Any], dict[str, str]], None]) -> None:
     path = path.resolve()  # a link stays one
-    dated = {key.kid: key.made_at.isoformat() for key in read(path).keys}
     try:
-        keyset = json.loads(path.read_text())
-        change(keyset, dated)
-        draft = path.with_name(f"{path.name}.new")
-        draft.unlink(missing_ok=True)  # of one that was cut short
-        try:
-            _write(draft, keyset, owner=path.stat())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-        _settle(path.parent)
+        with _alone(path.parent):
+            dated = {key.kid: key.made_at.isoformat() for key in read(path).keys}
+            keyset = json.loads(path.read_text())
+            change(keyset, dated)
+            for left in path.parent.glob(f"{path.name}.new-*"):  # by one that was cut short
+                left.unlink(missing_ok=True)
+            draft = path.with_name(f"{path.name}.new-{secrets.token_hex(8)}")
+            try:
+                _write(draft, keyset, owner=path.stat())
+                draft.replace(path)
+            finally:
+                draft.unlink(missing_ok=True)
+            _settle(path.parent)
+    except KeysetError:
+        raise
     except OSError as error:
         raise KeysetError(
             f"can't change the keyset {path}: {error.strerror}. Whoever rotates keys must be able to replace the file."
         ) from error
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else on this machine changes a file there meanwhile; a folder that can't be locked, over a network, is not."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # and with it the lock
 
 
 def _write(path: Path, keyset: dict[str, Any], *, owner: os.stat_result | None = None) -> None:
@@ -165,7 +196,7 @@ def _settle(folder: Path) -> None:
 
 def _entry() -> dict[str, str]:
     return {
-        "kid": f"local-{secrets.token_hex(4)}",
+        "kid": f"{LOCAL_KID}{secrets.token_hex(4)}",
         "alg": ALGORITHM,
         "status": "enabled",
         "made_at": _now(),
@@ -188,6 +219,10 @@ def _mark(state: os.stat_result) -> Mark:
 
 
 def _unusable(path: Path, error: BaseException) -> KeysetError:
+    if isinstance(error, OSError):
+        return KeysetAway(
+            f"the keyset {path} can't be read ({error.strerror}): put it back, or restore it from your backup."
+        )
     return KeysetError(f"{path} is no keyset ({error}): restore it from your backup.")
 
 

@@ -46,6 +46,10 @@ class KeyKeeper(KeyEncryption, Protocol):
         """Whether a new key was made and the one before it has not been retired."""
         ...
 
+    def has_lost(self, kid: str) -> bool:
+        """Whether this key was made by us and is not to be had: we have a copy of our keys from before it was made."""
+        ...
+
     async def renew(self) -> None:
         """The next wrapping is done by a new key; or by the newest, where somebody else makes them."""
         ...
@@ -74,6 +78,10 @@ class LocalKeys:
     def is_between_keys(self) -> bool:
         self._keyset.look()
         return self._keyset.is_between_keys
+
+    def has_lost(self, kid: str) -> bool:
+        self._keyset.look()
+        return kid.startswith(keyset_file.LOCAL_KID) and not self._keyset.has(kid)
 
     async def renew(self) -> None:
         keyset_file.add_primary(self._keyset.path)

@@ -64,6 +64,9 @@ class AwsKeys:
     def is_between_keys(self) -> bool:
         return False
 
+    def has_lost(self, kid: str) -> bool:  # noqa: ARG002 - it is not kept by us
+        return False
+
     async def renew(self) -> None:
         """KMS does that."""
 

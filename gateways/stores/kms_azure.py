@@ -79,6 +79,9 @@ class AzureKeys:
     def is_between_keys(self) -> bool:
         return False
 
+    def has_lost(self, kid: str) -> bool:  # noqa: ARG002 - it is not kept by us
+        return False
+
     async def renew(self) -> None:
         """The newest version is asked for again: whoever keeps the vault makes them."""
         self._newest_until = 0.0

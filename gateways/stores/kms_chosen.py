@@ -34,6 +34,9 @@ class ChosenKeys:
     def is_between_keys(self) -> bool:
         return self._wrapping.is_between_keys()
 
+    def has_lost(self, kid: str) -> bool:
+        return any(keeper.has_lost(kid) for keeper in self._keepers.values())
+
     async def renew(self) -> None:
         await self._wrapping.renew()
 

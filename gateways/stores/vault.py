@@ -10,7 +10,6 @@ Fields are bound to their connection and their name: moved to another row or col
 import asyncio
 import logging
 import secrets as random_bits
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,14 +19,13 @@ from pydantic import TypeAdapter
 from domain.connection_events import Provider
 from domain.tokens import OwnServers, Secrets
 from gateways.stores.keyset import Keyset, KeysetError
-from gateways.stores.kms import KeyEncryption
+from gateways.stores.kms import KeyEncryption, KeyGone
 from gateways.stores.postgres import Pool
+from gateways.stores.remembered_keys import RememberedKeys
 from gateways.stores.sealing import Unsealable, new_data_key, open_bytes, place, seal_bytes
 
 log = logging.getLogger(__name__)
 
-#: Data keys a process remembers; others are unwrapped again.
-REMEMBERED: Final = 20_000
 SERVERS: Final = TypeAdapter(OwnServers)
 
 ROW: Final = (
@@ -87,7 +85,7 @@ class Vault:
         self._pool = pool
         self._keys = keys
         self._keyset = keyset
-        self._known: OrderedDict[bytes, bytes] = OrderedDict()
+        self._known: RememberedKeys[bytes] = RememberedKeys()
 
     async def put(self, connection: str, user: str, provider: str, secrets: Secrets, fingerprint: str) -> int:
         """Keeps what consent led to, in place of whatever was there, and answers its version.
@@ -109,7 +107,7 @@ class Vault:
             _sealed(data_key, connection, "servers", _servers_text(secrets.servers)),
             secrets.expires_at,
         )
-        self._remember(wrapped, data_key)
+        self._known.add(wrapped, data_key)
         return version
 
     async def get(self, connection: str) -> Held | None:
@@ -157,7 +155,7 @@ class Vault:
     async def destroy(self, connection: str) -> bool:
         """Whether there was anything: from now on nothing of it can be had."""
         gone = await self._pool.fetchval("delete from vault where connection = $1 returning wrapped", connection)
-        self._known.pop(gone or b"", None)
+        self._known.forget(gone or b"")
         return gone is not None
 
     async def orphans(self, *, older_than: float) -> list[Held]:
@@ -210,14 +208,12 @@ class Vault:
     async def _data_key(self, row: Any) -> bytes:
         data_key = self._known.get(row["wrapped"])
         if data_key is None:
-            data_key = await self._keys.unwrap(row["kid"], row["wrapped"], row["connection"])
-            self._remember(row["wrapped"], data_key)
+            try:
+                data_key = await self._keys.unwrap(row["kid"], row["wrapped"], row["connection"])
+            except KeyGone as error:
+                raise Unsealable(f"vault|{row['connection']}") from error
+            self._known.add(row["wrapped"], data_key)
         return data_key
-
-    def _remember(self, wrapped: bytes, data_key: bytes) -> None:
-        self._known[wrapped] = data_key
-        if len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
 
 
 def _sealed(data_key: bytes, connection: str, name: str, text: str | None) -> bytes | None:

@@ -32,6 +32,17 @@ ROLES = {"http", "smtp", "work", "project"}
 VARIABLE = re.compile(r"\$\{(?P<name>\w+):-(?P<default>[^}]*)\}")
 
 
+#: What clients of key managements read, under names that are not ours.
+OF_CLOUDS = ("AWS_", "AZURE_")
+
+
+def environment_of(name: str) -> dict[str, str]:
+    """The variables of a service where the environment names nothing: one without a value is passed on as it is set."""
+    return {
+        variable: with_defaults(value) for variable, value in OURS[name]["environment"].items() if value is not None
+    }
+
+
 def with_defaults(value: str) -> str:
     """What a value is where the environment names nothing."""
     return VARIABLE.sub(lambda found: found["default"], value)
@@ -76,11 +87,19 @@ def test_every_command_is_a_word_of_ours(name: str) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_variable_is_a_setting_of_ours_with_a_value_it_may_have(name: str) -> None:
-    environment = {variable: with_defaults(value) for variable, value in OURS[name]["environment"].items()}
+    environment = environment_of(name)
     assert all(variable.startswith(PREFIX) or variable == "PGPASSWORD" for variable in environment)
     settings = read_settings(environment)
     assert settings.kafka == "kafka:9092"
     assert settings.database_url is not None
+
+
+def test_what_clouds_need_to_know_us_is_passed_on_and_never_made_empty() -> None:
+    """An empty region or secret is another thing to them than none."""
+    passed_on = {name for name, value in OURS["work"]["environment"].items() if value is None}
+    assert passed_on
+    assert all(name.startswith(OF_CLOUDS) for name in passed_on)
+    assert {"AWS_REGION", "AWS_ACCESS_KEY_ID", "AZURE_CLIENT_ID"} <= passed_on
 
 
 def test_what_the_environment_may_name_is_what_the_manual_lists() -> None:
@@ -91,7 +110,7 @@ def test_what_the_environment_may_name_is_what_the_manual_lists() -> None:
 
 
 def test_every_service_that_is_named_is_there() -> None:
-    settings = read_settings({name: with_defaults(value) for name, value in OURS["http"]["environment"].items()})
+    settings = read_settings(environment_of("http"))
     assert settings.kafka is not None
     assert settings.database_url is not None
     url = settings.database_url.get_secret_value()

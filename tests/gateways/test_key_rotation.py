@@ -379,6 +379,6 @@ async def test_the_command_fails_in_a_sentence(house: KeyHouse, database: str) -
                 await rotate_keys(other, house.keys, house.keyset, report=Reports())
 
     await rotate(house.pool, house.keys, report=again, settle_seconds=0)
-    down = Unreachable(house.keys, KeysUnreachable("AWS KMS does not answer."))
+    down = Unreachable(house.keys, KeysUnreachable("AWS KMS does not answer"))
     with pytest.raises(Failed, match=r"does not answer\. Run it again"):
         await rotate_keys(house.pool, down, house.keyset, report=Reports())

@@ -115,6 +115,7 @@ def test_a_role_without_http_answers_operators_and_nobody_else(house: Up) -> Non
     assert looked_at.keys() == {
         "postgres",
         "kafka",
+        "data keys",
         "decider of mailbox",
         "decider of account",
         "decider of connection",

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import shutil
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from gateways.local_servers import Servers
+from gateways.stores.key_rotation import rotate
 from gateways.stores.keyring import Keyring
 from gateways.stores.keyset import Keyset, KeysetError, open_keyset
 from gateways.stores.kms import LocalKeys
@@ -51,6 +53,43 @@ async def test_a_database_that_remembers_none_takes_the_one_that_opens_its_keys(
 ) -> None:
     await Keyring(pool, LocalKeys(two[1])).create("mbx_1")
     assert [await holds(pool, keyset) for keyset in (two[0], two[1], two[0])] == [False, True, False]
+
+
+async def never(_: object) -> None:
+    raise AssertionError("nothing was rotated")
+
+
+async def told(_: object) -> None:
+    """Whom it may concern has heard of a rotation."""
+
+
+async def test_a_copy_from_before_keys_were_rotated_is_refused(pool: Pool, tmp_path: Path) -> None:
+    path, copy = tmp_path / "keyset.json", tmp_path / "copy.json"
+    keyset = open_keyset(path)
+    assert await holds(pool, keyset)
+    await Keyring(pool, LocalKeys(keyset)).create("mbx_1")
+    shutil.copy(path, copy)
+    before = open_keyset(copy)
+    await rotate(pool, LocalKeys(keyset), report=told, settle_seconds=0)
+    assert await holds(pool, keyset)
+    with pytest.raises(KeysetError, match=r"no key local-\w+, by which .* a copy from before keys were rotated"):
+        await check_keyset(pool, before, copy)
+
+
+async def test_whoever_has_such_a_copy_makes_no_second_newest_key(pool: Pool, tmp_path: Path) -> None:
+    """As when machines have a file each, and each finds that its key is old."""
+    path, copy = tmp_path / "keyset.json", tmp_path / "copy.json"
+    keyset = open_keyset(path)
+    await Keyring(pool, LocalKeys(keyset)).create("mbx_1")
+    shutil.copy(path, copy)
+    other = LocalKeys(open_keyset(copy))
+    await rotate(pool, LocalKeys(keyset), report=told, settle_seconds=0)
+    kept = copy.read_bytes()
+    with pytest.raises(KeysetError, match="a copy from before keys were rotated"):
+        await rotate(pool, other, report=never, settle_seconds=0)
+    assert copy.read_bytes() == kept
+    shutil.copy(path, copy)
+    await rotate(pool, other, report=told, settle_seconds=0)
 
 
 async def test_the_fingerprint_says_nothing_of_the_secrets(two: tuple[Keyset, Keyset], tmp_path: Path) -> None:
