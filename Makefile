@@ -5,6 +5,7 @@
 #   make check    lint, format, types, import contracts
 #   make bench    measures and prints
 #   make faults   every kill, freeze and cut, not only the few of `make test`
+#   make judges   the providers' own client libraries drive our doubles of them (large, so in an environment of their own)
 #   make lock     write the lock files anew from the *.in files (LOCK_ARGS=--upgrade takes newer versions)
 #
 # PYTHON=python3.12 chooses the interpreter, UP_ARGS="…" is passed to `main.py up`.
@@ -17,13 +18,14 @@ PYTEST := $(BIN)/python -m pytest
 
 RUNS   := $(VENV)/made-from-requirements.lock
 TESTS  := $(VENV)/made-from-requirements-dev.lock
+JUDGES := .venv-judges/made-from-requirements-judges.lock
 # An environment that can test can run as well; syncing it to the smaller lock would take the tests' packages away.
 EITHER := $(if $(wildcard $(TESTS)),$(TESTS),$(RUNS))
 
 LOCKING := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 
-.PHONY: run test check bench faults lock clean
+.PHONY: run test check bench faults judges lock clean
 .DEFAULT_GOAL := run
 
 run: $(EITHER)
@@ -44,12 +46,16 @@ bench: $(TESTS)
 faults: $(TESTS)
 	FAULTS=full $(PYTEST) tests/faults $(PYTEST_ARGS)
 
+judges: $(JUDGES)
+	.venv-judges/bin/python -m pytest tests/support_tests -m judges $(PYTEST_ARGS)
+
 lock: $(UV)
 	$(LOCKING) $(LOCK_ARGS) requirements.in --output-file requirements.lock
 	$(LOCKING) $(LOCK_ARGS) requirements-dev.in --constraints requirements.lock --output-file requirements-dev.lock
+	$(LOCKING) $(LOCK_ARGS) requirements-judges.in --constraints requirements-dev.lock --output-file requirements-judges.lock
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-judges
 
 $(UV): .ci/environment .ci/requirements-uv.lock
 	@$(SYNC)
@@ -61,3 +67,7 @@ $(RUNS): requirements.lock .ci/environment .ci/requirements-uv.lock
 $(TESTS): requirements-dev.lock .ci/environment .ci/requirements-uv.lock
 	@$(SYNC) requirements-dev.lock
 	@touch $@ $(RUNS)
+
+$(JUDGES): requirements-judges.lock .ci/environment .ci/requirements-uv.lock
+	@$(SYNC) requirements-judges.lock .venv-judges
+	@touch $@

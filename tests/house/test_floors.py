@@ -16,7 +16,7 @@ FLOORS = {
     "aiohttp": ("3.12.14", "CVE-2025-53643 request smuggling in its parser"),
     "h11": ("0.16.0", "CVE-2025-43859 lenient chunked bodies"),
 }
-LOCKS = ["requirements.lock", "requirements-dev.lock"]
+LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-judges.lock"]
 
 
 def numbers(text: str) -> tuple[int, ...]:
