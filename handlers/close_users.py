@@ -1,25 +1,19 @@
 """Tells connections that a user was deleted, and destroys the key that the user's name and addresses are sealed under."""
 
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from domain.connection_commands import CloseUser
 from domain.users import UserDeleted
 from handlers.effector import Effect
+from handlers.reporting import AppendsCommands
 from schemas import commands, events, topics
 from schemas.envelope import Record
-from schemas.vocabulary import Vocabulary
 
 NAME: Final = "close-users"
 
 
 class DestroysKeys(Protocol):
     async def destroy(self, *subjects: str) -> None: ...
-
-
-class AppendsCommands(Protocol):
-    async def command(
-        self, topic: str, key: str, command: Any, *, vocabulary: Vocabulary, subject: str, command_id: str | None = None
-    ) -> Any: ...
 
 
 def effect(log: AppendsCommands, keys: DestroysKeys) -> Effect:

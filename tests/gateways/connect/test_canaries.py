@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from prometheus_client import generate_latest
 
 from tests.support.connect_house import BACK, CLIENT_SECRET, Browser, ConnectHouse
 from tests.support.connected import Person
+from tests.support.everywhere import tables_of, topics_of
 from tests.support.http_house import bearer
 
 ADA = "ada@gmail.test"
@@ -34,42 +33,16 @@ class Everything:
             "metrics": metrics + generate_latest(house.inner.house.metrics).decode(),
             "the log": await the_log(services.kafka or "", house.inner.house.prefix),
         }
-        tables = await services.pool.fetch(
-            "select schemaname || '.' || tablename from pg_tables where schemaname in ('read', 'kept')"
-        )
-        for (table,) in tables:
-            rows = await services.pool.fetch(f"select t::text from {table} t")
-            found[table] = "\n".join(row[0] for row in rows)
+        found |= {table: said.decode() for table, said in (await tables_of(services.pool)).items()}
         assert "kept.vault" in found
         return found
 
 
 async def the_log(kafka: str, prefix: str) -> str:
     """Keys, headers and values of every record of every topic of this house."""
-    said: list[bytes] = []
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    try:
-        topics = await admin.describe_topics([one for one in await admin.list_topics() if one.startswith(prefix)])
-    finally:
-        await admin.close()
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        partitions = [
-            TopicPartition(topic["topic"], one["partition"]) for topic in topics for one in topic["partitions"]
-        ]
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        ends = await consumer.end_offsets(partitions)
-        while any([await consumer.position(one) < ends[one] for one in partitions]):
-            for records in (await consumer.getmany(timeout_ms=500)).values():
-                for record in records:
-                    said += [record.key or b"", record.value or b"", *(value for _, value in record.headers)]
-    finally:
-        await consumer.stop()
+    said = b"\n".join((await topics_of(kafka, prefix)).values())
     assert said
-    return b"\n".join(said).decode("utf-8", "replace")
+    return said.decode("utf-8", "replace")
 
 
 def spelled(secret: str) -> set[str]:

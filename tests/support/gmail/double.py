@@ -9,22 +9,12 @@ Settings: `SETTINGS` in methods.py; `KIND` there are those of a kind one. Kinds 
 """
 
 import base64
-import contextlib
-import os
-import sys
-import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
-import aiohttp
-
+from tests.support.api_double import ApiDouble
 from tests.support.gmail.receipts import Receipt, read_receipts
-from tests.support.own_child import OwnChild
 
-_ROOT = Path(__file__).parents[3]
 MAIL = "https://mail.google.com/"
 SEND, COMPOSE, MODIFY, READONLY, METADATA, LABELS = (
     f"https://www.googleapis.com/auth/gmail.{name}"
@@ -54,67 +44,13 @@ class SentMail:
     delivered: bytes
 
 
-class GmailFake:
+class GmailFake(ApiDouble):
     """The fake, on a port of 127.0.0.1: `url` is what stands in the place of https://gmail.googleapis.com.
 
     Tokens are good when they are among `tokens`, or alive at `oauth` (the issuer of an OAuthServer), asked each time.
     """
 
-    def __init__(
-        self,
-        tokens: Mapping[str, Token] | None = None,
-        *,
-        receipts: Path | None = None,
-        port: int = 0,
-        **settings: Any,
-    ) -> None:
-        self.url = ""
-        self._kept = receipts is not None
-        self.receipts_path = receipts or _own_file()
-        self._told = {
-            "tokens": {token: asdict(one) for token, one in (tokens or {}).items()},
-            "receipts": str(self.receipts_path),
-            "port": port,
-            "settings": settings,
-        }
-        self._child: OwnChild | None = None
-        self._http: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        command = [sys.executable, "-m", "tests.support.gmail.child"]
-        environment = {"PYTHONPATH": str(_ROOT)}
-        self._child = await OwnChild.start("gmail", command, environment=environment, told=self._told)
-        self.url = f"http://127.0.0.1:{self._child.word['port']}"
-        self._http = aiohttp.ClientSession(self.url)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ):
-        assert self._child is not None
-        assert self._http is not None
-        await self._http.close()
-        await self._child.stop()
-        if not self._kept:
-            self.receipts_path.unlink(missing_ok=True)
-
-    @property
-    def pid(self) -> int:
-        assert self._child is not None
-        return self._child.pid
-
-    @property
-    def said(self) -> str:
-        """What it wrote on its standard error."""
-        assert self._child is not None
-        return self._child.said
-
-    async def kill(self) -> None:
-        """As a power cut does it. The receipts stay until the `async with` ends."""
-        assert self._child is not None
-        with contextlib.suppress(ProcessLookupError):
-            self._child.process.kill()
-        await self._child.process.wait()
+    NAME = "gmail"
 
     async def fail(self, match: str = "*", **failure: Any) -> None:
         """The next `times` (one) calls of methods like `match` fail, after `skip` (none) of them.
@@ -130,10 +66,6 @@ class GmailFake:
         an answer `huge` (bytes), `bomb` (bytes, before gzip), `endlessHeaders` (seconds between two).
         """
         await self._order("fail", match=match, **failure)
-
-    async def set(self, **settings: Any) -> None:
-        """Change settings while it runs."""
-        await self._order("set", **settings)
 
     async def token(self, token: str, login: str | None = None, scope: str = MAIL) -> None:
         """From now on this token is good for that user, or, without one, for nothing."""
@@ -170,21 +102,3 @@ class GmailFake:
     def receipts(self) -> list[Receipt]:
         """What was really sent, read from the file, whether or not the fake still lives."""
         return read_receipts(self.receipts_path)
-
-    async def reset(self) -> None:
-        """Everything as at the start, no mails, no receipts. A call that is still open does nothing any more."""
-        await self._order("reset")
-
-    async def _order(self, order: str, **words: Any) -> Any:
-        assert self._http is not None
-        async with self._http.post(f"/_control/{order}", json=words) as answer:
-            told = await answer.json()
-        if answer.status != 200:
-            raise ValueError(told["error"])
-        return told
-
-
-def _own_file() -> Path:
-    descriptor, name = tempfile.mkstemp(prefix="gmail-receipts-", suffix=".jsonl")
-    os.close(descriptor)
-    return Path(name)

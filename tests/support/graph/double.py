@@ -12,22 +12,13 @@ in the Outbox (there it is `isDraft` still), and only `sentLag` later in Sent It
 requests that prefer immutable ids; the other kind changes with every move. Graph loses answers: `**UNKIND`.
 """
 
-import contextlib
 import json
-import os
-import sys
-import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from dataclasses import dataclass
+from typing import Any, Final
 
-import aiohttp
+from tests.support.api_double import ApiDouble
 
-from tests.support.own_child import OwnChild
-
-_ROOT = Path(__file__).parents[3]
 ALL: Final = "User.Read Mail.ReadWrite Mail.Send"
 #: One 202 in five never arrives, though the mail went out; its copy comes late.
 UNKIND: Final[Mapping[str, Any]] = {"lostAnswers": 0.2, "sentLag": 1.0}
@@ -45,67 +36,14 @@ class Token:
     scope: str = ALL
 
 
-class GraphFake:
+class GraphFake(ApiDouble):
     """The fake, on a port of 127.0.0.1: `url` is what stands in the place of https://graph.microsoft.com/v1.0.
 
     Tokens are good when they are among `tokens`, or alive at `oauth` (the issuer of an OAuthServer), asked each time.
     """
 
-    def __init__(
-        self,
-        tokens: Mapping[str, Token] | None = None,
-        *,
-        receipts: Path | None = None,
-        port: int = 0,
-        **settings: Any,
-    ) -> None:
-        self.url = self.origin = ""
-        self._kept = receipts is not None
-        self.receipts_path = receipts or _own_file()
-        self._told = {
-            "tokens": {token: asdict(one) for token, one in (tokens or {}).items()},
-            "receipts": str(self.receipts_path),
-            "port": port,
-            "settings": settings,
-        }
-        self._child: OwnChild | None = None
-        self._http: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        command = [sys.executable, "-m", "tests.support.graph.child"]
-        self._child = await OwnChild.start("graph", command, environment={"PYTHONPATH": str(_ROOT)}, told=self._told)
-        self.origin = f"http://127.0.0.1:{self._child.word['port']}"
-        self.url = f"{self.origin}/v1.0"
-        self._http = aiohttp.ClientSession(self.origin)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ):
-        assert self._child is not None
-        assert self._http is not None
-        await self._http.close()
-        await self._child.stop()
-        if not self._kept:
-            self.receipts_path.unlink(missing_ok=True)
-
-    @property
-    def pid(self) -> int:
-        assert self._child is not None
-        return self._child.pid
-
-    @property
-    def said(self) -> str:
-        """What it wrote on its standard error."""
-        assert self._child is not None
-        return self._child.said
-
-    async def kill(self) -> None:
-        """As a power cut does it: mailboxes are gone. The receipts stay until the `async with` ends."""
-        assert self._child is not None
-        with contextlib.suppress(ProcessLookupError):
-            self._child.process.kill()
-        await self._child.process.wait()
+    NAME = "graph"
+    BELOW = "/v1.0"
 
     async def fail(self, match: str = "*", **failure: Any) -> None:
         """The next `times` (one) requests of operations like `match` fail, after `skip` (none) of them.
@@ -121,10 +59,6 @@ class GraphFake:
         an answer `huge` (bytes), `bomb` (bytes, before gzip), `endlessHeaders` (seconds between two).
         """
         await self._order("fail", match=match, **failure)
-
-    async def set(self, **settings: Any) -> None:
-        """Change settings while it runs."""
-        await self._order("set", **settings)
 
     async def token(self, token: str, login: str | None = None, scope: str = ALL) -> None:
         """From now on this token is good for that user, or, without one, for nothing."""
@@ -147,21 +81,3 @@ class GraphFake:
         """
         lines = self.receipts_path.read_bytes().split(b"\n")
         return [json.loads(line) for line in lines[:-1]]
-
-    async def reset(self) -> None:
-        """Everything as at the start, no mails, no receipts. A send that is still open sends nothing any more."""
-        await self._order("reset")
-
-    async def _order(self, order: str, **words: Any) -> Any:
-        assert self._http is not None
-        async with self._http.post(f"/_control/{order}", json=words) as answer:
-            told = await answer.json()
-        if answer.status != 200:
-            raise ValueError(told["error"])
-        return told
-
-
-def _own_file() -> Path:
-    descriptor, name = tempfile.mkstemp(prefix="graph-receipts-", suffix=".jsonl")
-    os.close(descriptor)
-    return Path(name)
