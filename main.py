@@ -8,7 +8,6 @@ python main.py --help     everything else
 import asyncio
 import os
 import secrets
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -18,26 +17,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from gateways.command_line.failures import USAGE, Failed
-from gateways.command_line.log_words import add_log_words
-from gateways.command_line.output import Output, show_rows
-from gateways.command_line.role_words import add_role_words
-from gateways.command_line.words import add_words
+from gateways.command_line.front_door import front_door, run_command
 
 if TYPE_CHECKING:
-    from gateways.command_line.installation import Installation
     from gateways.settings import Settings
-
-cli = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="One e-mail backend whose every step is an event in a log. Begin with `up`, then look at it with `demo`.",
-)
-
 
 # ── wiring ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -197,11 +180,10 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     from gateways.stores import sealing
     from gateways.stores.shared_grants import SharedGrants
     from gateways.stores.snapshots import Snapshots
-    from gateways.stores.work_positions import Destruction, EffectPositions, TimerClaims
+    from gateways.stores.work_positions import Destruction, TimerClaims
     from gateways.work_measures import DecisionMeasures, TimerMeasures
-    from handlers import accounts, close_users, connections, discard, mailboxes, parse, revoke
+    from handlers import accounts, close_users, connections, discard, mailboxes, parse, revoke, sends
     from handlers.decider import Decider
-    from handlers.effector import Effector
     from handlers.reporting import Reports
     from handlers.timers import Timers
 
@@ -213,7 +195,7 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     prepares = mailboxes.PreparesMail(house.keyring, sealing, house.blobs, parser)
     decisions = DecisionMeasures(house.metrics)
     letters = MeasuredDeadLetters(house.command_log, house.metrics)
-    for context in (mailboxes.context(prepares), accounts.context(), connections.context()):
+    for context in (mailboxes.context(prepares), accounts.context(), connections.context(), sends.context()):
         decider = Decider(context, log, Snapshots(house.pool), letters)
         decider.on_stopped = end_process
         house.checks[f"decider of {context.name}"] = decider.trouble
@@ -230,19 +212,91 @@ async def declare_work(house: House, subscriptions: Any) -> None:
         close_users.effect(house.command_log, house.keyring),
         revoke.effect(revoke.Revoking(house.vault, providers, grants, reports, scale=house.settings.retry_scale)),
     )
+    run_effects(house, subscriptions, effects, in_a_hurry=False)
+    timers = Timers(TimerClaims(house.pool), house.command_log, Destruction(house.keyring, house.blobs))
+    in_background(house.stack, timers.run(), TimerMeasures(house.pool, house.metrics).run())
+    refreshing = keep_connected(house, log, reports)
+    await deliver_sends(house, subscriptions, refreshing, letters)
+
+
+def run_effects(house: House, subscriptions: Any, effects: Sequence[Any], *, in_a_hurry: bool) -> None:
+    """Each effect, from the start of the subscriptions to the end of the house."""
+    from gateways.stores.work_positions import EffectPositions
+    from handlers.effector import Effector
+
     for effect in effects:
         effector = Effector(effect, EffectPositions(house.pool))
         effector.subscription = subscriptions.subscribe(
-            [effect.topic], group=f"effect.{effect.name}", consumes=effector, in_a_hurry=False
+            list(effect.topics), group=f"effect.{effect.name}", consumes=effector, in_a_hurry=in_a_hurry
         )
         house.stack.push_async_callback(effector.stop)
-    timers = Timers(TimerClaims(house.pool), house.command_log, Destruction(house.keyring, house.blobs))
-    in_background(house.stack, timers.run(), TimerMeasures(house.pool, house.metrics).run())
-    keep_connected(house, log, reports)
 
 
-def keep_connected(house: House, log: Any, reports: Any) -> None:
-    """Refreshes tokens, and destroys what belongs to no connection."""
+async def deliver_sends(house: House, subscriptions: Any, refreshing: Any, letters: Any) -> None:
+    """Tries sends, waits between the attempts, and looks after those in doubt."""
+    from gateways.background import in_background
+    from gateways.log.claims import Claims
+    from gateways.log.tail import Tail
+    from gateways.log.use_reports import UseReports
+    from gateways.log.work_queue import WorkQueue
+    from gateways.providers.allowances import ALLOWED, WITHOUT_RATES
+    from gateways.send_measures import SendMeasures
+    from gateways.stores.due_sends import DueSends
+    from gateways.stores.mailbox_limits import MailboxLimits
+    from gateways.stores.outgoing_mails import OutgoingMails
+    from gateways.stores.rates import Rates
+    from handlers import delivery_effect, dispatch, send_connections, tiers
+    from handlers.accesses import Accesses
+    from handlers.deliver import BESIDE_THE_CALL, Delivering
+    from handlers.reconcile import Reconciling
+    from handlers.send_reports import SendReports
+    from handlers.send_timers import SendTimers
+    from schemas.topics import SEND_EVENTS
+
+    settings, log, due = house.settings, house.command_log, DueSends(house.pool)
+    scale, timeout, worker = settings.retry_scale, settings.provider_timeout, worker_name()
+    tail = Tail(house.kafka, [SEND_EVENTS.name], prefix=house.prefix)
+    await tail.start()
+    house.stack.push_async_callback(tail.stop)
+    uses = UseReports(log, house.metrics)
+    uses.start()
+    house.stack.push_async_callback(uses.close)
+    measures, waits, reports = (
+        SendMeasures(house.pool, house.metrics),
+        tiers.Waits(WorkQueue(log), scale=scale),
+        SendReports(log),
+    )
+    mails = OutgoingMails(house.pool, house.keyring, house.blobs)
+    accesses, providers = Accesses(house.vault, refreshing), house.connectors.senders
+    limits = MailboxLimits(
+        house.pool,
+        Rates(house.pool),
+        ALLOWED if settings.rates == "on" else WITHOUT_RATES,
+        holder=worker,
+        seconds=timeout + BESIDE_THE_CALL,
+    )
+    delivering = Delivering(
+        Claims(log, tail), mails, accesses, providers, limits, waits, reports, uses, measures,
+        worker=worker, timeout=timeout, scale=scale,
+    )  # fmt: skip
+    reconciling = Reconciling(mails, accesses, providers, waits, reports, uses, scale=scale)
+    effects = (
+        dispatch.effect(dispatch.Dispatching(waits, letters)),
+        delivery_effect.effect(delivering, reconciling),
+        tiers.effect(waits),
+        send_connections.effect(send_connections.FollowingConnections(due, reports, scale=scale)),
+    )
+    run_effects(house, subscriptions, effects, in_a_hurry=True)
+    in_background(house.stack, SendTimers(due, log, scale=scale).run(), measures.run())
+
+
+def worker_name() -> str:
+    """Tells this process from all others, here and elsewhere."""
+    return f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+
+
+def keep_connected(house: House, log: Any, reports: Any) -> Any:
+    """Refreshes tokens, and destroys what belongs to no connection; what is returned gives tokens to others."""
     from gateways.background import in_background
     from gateways.caught_up import CaughtUp
     from gateways.log.rotation_reports import rotation_reports
@@ -261,7 +315,7 @@ def keep_connected(house: House, log: Any, reports: Any) -> None:
         DueTokens(house.pool),
         reports,
         tokens,
-        holder=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
+        holder=worker_name(),
         timeout=house.settings.provider_timeout,
         scale=house.settings.retry_scale,
     )
@@ -274,6 +328,7 @@ def keep_connected(house: House, log: Any, reports: Any) -> None:
         Sweeping(house.vault, providers, tables, SharedGrants(house.pool)).run(),
         keep_keys_young(house.pool, house.keys, max_age=age, report=report),
     )
+    return refreshing
 
 
 async def declare_projections(house: House, subscriptions: Any) -> None:
@@ -282,13 +337,14 @@ async def declare_projections(house: House, subscriptions: Any) -> None:
     from projections.catalogue import of_topic
     from projections.projector import Projector
     from schemas import events
-    from schemas.topics import ACCOUNT_EVENTS, CONNECTION_EVENTS, MAILBOX_EVENTS
+    from schemas.topics import ACCOUNT_EVENTS, CONNECTION_EVENTS, MAILBOX_EVENTS, SEND_EVENTS
 
     stopped = StoppedProjections(house.metrics)
     for topic, vocabulary in (
         (MAILBOX_EVENTS.name, events.MAILBOX),
         (ACCOUNT_EVENTS.name, events.ACCOUNT),
         (CONNECTION_EVENTS.name, events.CONNECTION),
+        (SEND_EVENTS.name, events.SEND),
     ):
         projector = Projector(topic, of_topic(topic), vocabulary, house.pool)
         projector.subscription = subscriptions.subscribe(
@@ -362,128 +418,12 @@ async def run_roles(settings: "Settings", roles: Sequence[str], ready_file: Path
         await ending.wait()
 
 
-# ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _read() -> "Settings":
-    from gateways.settings import SettingsError, read_settings
-
-    try:
-        return read_settings()
-    except SettingsError as error:
-        raise Failed(str(error), code=USAGE) from error
-
-
-def _settings() -> "Settings":
-    settings = _read()
-    if not settings.kafka or not settings.database_url:
-        from gateways.local_servers import running
-
-        servers = running(settings.data)
-        if servers:
-            return settings.beside(servers.kafka, servers.database_url)
-    return settings
-
-
-def _connected() -> "Settings":
-    settings = _settings()
-    if not settings.kafka or not settings.database_url:
-        raise Failed(
-            f"Nothing runs on {settings.data}: start `python main.py up` first, or name servers with POSTLEDGER_KAFKA and "
-            f"POSTLEDGER_DATABASE_URL."
-        )
-    return settings
-
-
-def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    import uvloop
-
-    uvloop.run(work())
-
-
-@cli.command()
-def up() -> None:
-    """Everything on this machine: Kafka, Postgres and all roles."""
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: sys.exit(0))  # nothing has begun yet; the supervisor listens from then on
-    from gateways.command_line.up import said_when_ready, supervisor_of
-
-    settings = _read()
-    supervisor = supervisor_of(
-        settings.data,
-        program=Path(__file__).absolute(),
-        kafka=settings.kafka,
-        database_url=settings.plain("database_url"),
-        listening=settings.listening,
-    )
-    ready = said_when_ready(settings.http, settings.smtp, mail_domain=settings.mail_domain, data=settings.data)
-    _run(lambda: supervisor.run(ready))
-
-
-def _role(
-    *roles: str, ready_file: Path | None = None, after: Path | None = None, provision: Path | None = None
-) -> None:
-    from gateways.logs import set_up_logs
-    from gateways.supervised import pass_on, wait_for_servers
-
-    if after:
-        wait_for_servers(after, *roles, *(["provision"] if provision else []))
-    settings = _connected()
-    set_up_logs(settings.log_level)
-    if after and provision:
-        _run(lambda: prepare(settings))
-        pass_on(after, provision)
-    _run(lambda: run_roles(settings, roles, ready_file, checked=after is not None))
-
-
-add_role_words(cli, _role)
-
-
-@cli.command()
-def provision() -> None:
-    """Create topics and tables, and assert that they are as meant."""
-    settings = _connected()
-    _run(lambda: prepare(settings))
-
-
-@cli.command()
-def settings(output: Output = None) -> None:
-    """Every setting: name, default, present value and meaning."""
-    from gateways.settings import describe
-
-    show_rows(describe(_settings()), output)
-
-
-def _installation() -> "Installation":
-    from gateways.command_line.installation import Installation
-
-    settings = _connected()
-    assert settings.kafka
-    url, keyset = settings.plain("database_url"), settings.keyset_path
-    return Installation(settings.kafka, url, settings.topic_prefix, keyset, settings.kms)
-
-
-def _listening() -> tuple[tuple[str, int], tuple[str, int]]:
-    settings = _settings()
-    return settings.http_address, settings.smtp_address
-
-
-add_words(cli, installation=_installation, listening=_listening)
-add_log_words(cli, _installation)
+cli = front_door(Path(__file__).absolute(), run_roles=run_roles, prepare=prepare)
 
 
 def main() -> None:
-    """Runs a command; what can be expected to fail fails in one sentence and an exit status."""
-    try:
-        cli()
-    except Exception as error:
-        from gateways.command_line.expected import explained
-
-        failed = explained(error)
-        if failed is None:
-            raise
-        print(failed, file=sys.stderr)
-        sys.exit(failed.code)
+    """Runs a command of the command line."""
+    run_command(cli)
 
 
 if __name__ == "__main__":

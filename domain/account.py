@@ -1,13 +1,17 @@
-"""Plans, accounts, API keys and an account's users: who may do what."""
+"""Plans, accounts, API keys, and an account's users with their attachments, and its webhooks: who may do what."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, assert_never
 
-from domain import users
+from domain import attachments, users, webhooks
+from domain.attachments import AttachmentCommand, AttachmentEvent
+from domain.mailbox_state import WITHIN
 from domain.plans import LARGEST_COUNT, LONGEST_LIFETIME_MINUTES, Limits
 from domain.scopes import unknown_among
 from domain.users import UserCommand, UserEvent
+from domain.webhooks import WebhookCommand, WebhookEvent
 
 #: Plans are decided in one place, under this key.
 PLANS_KEY = "plans"
@@ -48,7 +52,16 @@ class RevokeApiKey:
     key: str
 
 
-AccountCommand = DefinePlan | CreateAccount | AssignPlan | IssueApiKey | RevokeApiKey | UserCommand
+AccountCommand = (
+    DefinePlan
+    | CreateAccount
+    | AssignPlan
+    | IssueApiKey
+    | RevokeApiKey
+    | UserCommand
+    | AttachmentCommand
+    | WebhookCommand
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +122,8 @@ AccountEvent = (
     | ApiKeyRevoked
     | AccountCommandRefused
     | UserEvent
+    | AttachmentEvent
+    | WebhookEvent
 )
 
 
@@ -118,7 +133,7 @@ class Account:
     keys: list[str] = field(default_factory=list)
 
 
-Document = Account | users.Document
+Document = Account | users.Document | attachments.Document | webhooks.Document
 Key = tuple[str, str]
 Documents = Mapping[Key, Document | None]
 
@@ -127,12 +142,17 @@ def needs(command: AccountCommand, key: str) -> list[Key]:
     """The documents a decision on this command reads; `key` is the key of its record."""
     if isinstance(command, DefinePlan):
         return []
+    if isinstance(command, AttachmentCommand):
+        return [("account", key), *attachments.needs(command)]
+    if isinstance(command, WebhookCommand):
+        return [("account", key), *webhooks.needs(command)]
     return [("account", key), *(users.needs(command) if isinstance(command, UserCommand) else [])]
 
 
-def decide(documents: Documents, command: AccountCommand, now: object) -> list[AccountEvent]:
-    """What follows from this command, as things stand; none of these rules depends on the time."""
-    del now
+def decide(  # noqa: PLR0911 - one return for each part of the context
+    documents: Documents, command: AccountCommand, now: datetime
+) -> list[AccountEvent]:
+    """What follows from this command, as things stand."""
     if isinstance(command, DefinePlan):
         reason = _fault_of(command.limits)
         return [PlanRefused(command.name, reason) if reason else PlanDefined(command.name, command.limits)]
@@ -141,6 +161,13 @@ def decide(documents: Documents, command: AccountCommand, now: object) -> list[A
     if isinstance(command, UserCommand):
         unknown = users.UserRefused(command.account, command.user, "unknown_account")
         return [users.decide(documents, command) if account else unknown]
+    if isinstance(command, AttachmentCommand):
+        if account is None:
+            return [attachments.refused(command, "unknown_account")]
+        return [*attachments.decide(documents, command, now)]
+    if isinstance(command, WebhookCommand):
+        unheard = webhooks.refused_for_unknown_account(command)
+        return [*(webhooks.decide(documents, command, now) if account else unheard)]
     if isinstance(command, CreateAccount):
         known = AccountCommandRefused("CreateAccount", command.account, "already")
         return [known if account else AccountCreated(command.account, command.plan)]
@@ -171,25 +198,42 @@ def _change(account: Account | None, command: AssignPlan | IssueApiKey | RevokeA
 
 def touches(event: AccountEvent) -> list[Key]:
     """The documents that folding this event changes."""
+    if isinstance(event, WebhookEvent):
+        return webhooks.touches(event)
     match event:
         case AccountCreated() | PlanAssigned() | ApiKeyIssued() | ApiKeyRevoked():
             return [("account", event.account)]
         case users.UserCreated() | users.UserDeleted() | users.UserRefused():
             return users.touches(event)
+        case attachments.AttachmentStored() | attachments.AttachmentUsed() | attachments.AttachmentDeleted():
+            return attachments.touches(event)
         case _:
             return []
 
 
-def evolve(documents: Documents, event: AccountEvent) -> dict[Key, Document | None]:
+def evolve(  # noqa: PLR0911 - one return for each part of the context
+    documents: Documents, event: AccountEvent
+) -> dict[Key, Document | None]:
     """The documents this event changes, as they are after it."""
+    if isinstance(event, WebhookEvent):
+        return {**webhooks.evolve(documents, event)}
     match event:
         case AccountCreated():
             return {("account", event.account): Account(event.plan)}
         case PlanAssigned() | ApiKeyIssued() | ApiKeyRevoked():
             account = documents.get(("account", event.account))
             return {("account", event.account): _changed(account, event)} if isinstance(account, Account) else {}
-        case users.UserCreated() | users.UserDeleted() | users.UserRefused():
+        case users.UserDeleted():
+            return {**users.evolve(event), (WITHIN, event.user): None}
+        case users.UserCreated() | users.UserRefused():
             return {**users.evolve(event)}
+        case (
+            attachments.AttachmentStored()
+            | attachments.AttachmentUsed()
+            | attachments.AttachmentDeleted()
+            | attachments.AttachmentRefused()
+        ):
+            return {**attachments.evolve(documents, event)}
         case PlanDefined() | PlanRefused() | AccountCommandRefused():
             return {}
         case _:

@@ -11,6 +11,10 @@ KeyScope = Literal[
     "users:write",
     "connections:read",
     "connections:write",
+    "sends:read",
+    "sends:write",
+    "webhooks:read",
+    "webhooks:write",
 ]
 #: Every scope there is. To write includes to read.
 SCOPES: Final[tuple[KeyScope, ...]] = get_args(KeyScope)

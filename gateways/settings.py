@@ -77,6 +77,13 @@ def _keeper(text: str) -> str:
     return text
 
 
+def _blob_store(text: str) -> str:
+    if "://" in text and not BUCKET.fullmatch(text):
+        raise ValueError("must be a folder, s3://BUCKET[/PREFIX] or az://CONTAINER[/PREFIX]")
+    return text
+
+
+BUCKET: Final = re.compile(r"(s3|az)://[A-Za-z0-9][A-Za-z0-9._-]{1,62}(/[A-Za-z0-9._/-]*)?", re.ASCII)
 WEB_ADDRESS: Final = re.compile(
     r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?([/?][^\s\"<>\\^`|]*)?", re.ASCII
 )
@@ -106,7 +113,15 @@ class Settings(BaseModel):
     keyset: Path | None = Field(
         None, description="The keyset file; <data>/keyset.json by default, made on first start."
     )
-    blobs: Path | None = Field(None, description="The folder of large mails; <data>/blobs by default.")
+    blobs: Annotated[str, AfterValidator(_blob_store)] = Field(
+        "",
+        description="Where large mails and attachments are: a folder, s3://BUCKET[/PREFIX] or az://CONTAINER[/PREFIX]; "
+        "<data>/blobs by default.",
+    )
+    blobs_endpoint: WebAddress = Field("", description="Another server that stands in for that cloud's.")
+    attachment_days: float = Field(
+        7, gt=0, le=3650, allow_inf_nan=False, description="Days after which an attachment that no send has named ends."
+    )
     rates: Literal["on", "off"] = Field("on", description="Rate limits; `off` lifts them for load tests.")
     creations_per_minute: int = Field(
         60, ge=1, le=1_000_000, description="Inboxes that one address of origin may open in a minute."
@@ -170,6 +185,9 @@ class Settings(BaseModel):
         "local",
         description="What wraps data keys: local (the keyset file), aws:KEY (id, ARN or alias), or azure:URL of a key.",
     )
+    link_seconds: int = Field(
+        300, ge=1, le=604_800, description="Seconds for which a signed link to an attachment opens it."
+    )
     key_max_age: int = Field(90, ge=1, le=3650, description="Days after which key-encryption keys are rotated.")
     operations: Address | None = Field(
         None,
@@ -196,7 +214,7 @@ class Settings(BaseModel):
 
     @property
     def blobs_path(self) -> Path:
-        return self.blobs or self.data / "blobs"
+        return Path(self.blobs) if self.blobs else self.data / "blobs"
 
     @property
     def http_address(self) -> tuple[str, int]:

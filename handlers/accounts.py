@@ -1,10 +1,10 @@
-"""The decider of plans, accounts, API keys and users."""
+"""The decider of plans, accounts, API keys, users, attachments and webhooks."""
 
 from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from domain import account, users
+from domain import account, attachments, users, webhooks
 from handlers.context import Context, json_commands
 from schemas import commands, events, topics
 
@@ -15,6 +15,10 @@ DOCUMENTS: Final[dict[str, TypeAdapter[Any]]] = {
     "email": TypeAdapter(users.Taken),
     "external_id": TypeAdapter(users.Taken),
     "made": TypeAdapter(users.Made),
+    "attachment": TypeAdapter(attachments.Attachment),
+    "stored": TypeAdapter(attachments.Stored),
+    "webhooks": TypeAdapter(webhooks.Webhooks),
+    "hooked": TypeAdapter(webhooks.Hooked),
     "sequence": TypeAdapter(int),
 }
 
@@ -22,6 +26,10 @@ DOCUMENTS: Final[dict[str, TypeAdapter[Any]]] = {
 def _subject(command: account.AccountCommand) -> str:
     if isinstance(command, account.DefinePlan):
         return command.name
+    if isinstance(command, attachments.AttachmentCommand):
+        return command.attachment
+    if isinstance(command, webhooks.WebhookCommand) and not isinstance(command, webhooks.RotateAccountSecret):
+        return command.endpoint
     return command.user if isinstance(command, users.UserCommand) else command.account
 
 

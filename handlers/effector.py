@@ -1,10 +1,13 @@
-"""The effector's loop: events in, one thing done in the world for each (DESIGN 4, rule 5).
+"""The effector's loop: records in, one thing done in the world for each (DESIGN 4, rule 5).
 
-Many events are in flight, in lanes by key: what one key asks for is done in its order, and one slow key holds up no other. A
+Many records are in flight, in lanes by key: what one key asks for is begun in its order, and one slow key holds up no other. A
 partition's position is its lowest unfinished record, and that is what is committed; so after a crash the effect is asked for
 again, and an effect must bear that (it reports back by command, and the decider knows what it has heard before).
 
-What failure means here: an effect that raises is tried again after a back-off, its lane waiting; nothing is skipped.
+It follows a truth topic, or topics of work (`Effect.truth`). A partition of which very much is unfinished is paused, and
+goes on where it was: nothing waits but that partition.
+
+What failure means here: an effect that raises is tried again after a back-off, its place in its lane kept; nothing is skipped.
 
 An effect takes part by naming itself: see `Effect`.
 """
@@ -13,34 +16,50 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from schemas.envelope import Record, first
-from schemas.vocabulary import Vocabulary
+from schemas.vocabulary import InvalidBody, Vocabulary
 
 log = logging.getLogger(__name__)
 
 #: Seconds between commits of a partition's position.
 COMMIT_SECONDS: Final = 1.0
-#: Records a partition may have unfinished before its consumer is held back.
+#: Records a partition may have unfinished before it is paused.
 UNFINISHED: Final = 1000
+
+Act = Callable[[Any, Record], Awaitable[None]]
+Place = tuple[str, int]
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One effect: its permanent name, the topic it follows, the events it acts on, and what it does.
+    """One effect: its permanent name, the topics it follows, the types it acts on, and what it does.
 
-    `wants` is asked before the event is read any further: most events are nobody's business.
+    `wants` is asked before the record is read any further: most are nobody's business. `concurrency` is how many are acted on
+    at once of each topic, `width` how many of one key, for all topics or by topic. Where more than `waiting` of one key wait, `surplus` is done with the
+    rest in place of `act`. `truth`: whether void records have to be passed over, and a gap is an error. `drain_seconds`: how
+    long what has begun may go on when the process ends; it is then left, and not cut off, where another process takes over.
     """
 
     name: str
-    topic: str
+    topic: str | tuple[str, ...]
     vocabulary: Vocabulary
-    wants: type
-    act: Callable[[Any, Record], Awaitable[None]]
+    wants: type | tuple[type, ...]
+    act: Act
     concurrency: int = 8
+    width: int | Mapping[str, int] = 1
+    waiting: int | None = None
+    surplus: Act | None = None
+    unfinished: int = UNFINISHED
+    truth: bool = True
+    drain_seconds: float = 0.0
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        return (self.topic,) if isinstance(self.topic, str) else self.topic
 
 
 class Positions(Protocol):
@@ -51,8 +70,22 @@ class Positions(Protocol):
     async def advance(self, name: str, topic: str, partition: int, position: int) -> None: ...
 
 
-class Seeks(Protocol):
+class Feeds(Protocol):
+    """The consumer behind an effect; each answers False where the partition isn't ours (any more)."""
+
     def seek(self, topic: str, partition: int, offset: int) -> bool: ...
+
+    def pause(self, topic: str, partition: int) -> bool: ...
+
+    def resume(self, topic: str, partition: int) -> bool: ...
+
+
+@dataclass(slots=True)
+class KeyLane:
+    """What waits of one key, and how many of it are being worked off."""
+
+    waiting: deque[Record] = field(default_factory=deque)
+    workers: int = 0
 
 
 @dataclass(slots=True)
@@ -62,8 +95,9 @@ class Share:
     expected: int | None = None
     unfinished: dict[int, None] = field(default_factory=dict)
     committed: int = 0
-    lanes: dict[str, deque[Record]] = field(default_factory=dict)
+    lanes: dict[str, KeyLane] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    paused: bool = False
 
     @property
     def position(self) -> int:
@@ -76,111 +110,145 @@ class Effector:
     def __init__(self, effect: Effect, positions: Positions) -> None:
         self.effect = effect
         self._positions = positions
-        self._kind = effect.vocabulary.types[effect.wants]
-        self._room = asyncio.Semaphore(effect.concurrency)
-        self._shares: dict[int, Share] = {}
-        self._eased = asyncio.Event()
+        wanted = effect.wants if isinstance(effect.wants, tuple) else (effect.wants,)
+        self._kinds = frozenset(effect.vocabulary.types[kind] for kind in wanted)
+        width = effect.width
+        self._width = {topic: width if isinstance(width, int) else width[topic] for topic in effect.topics}
+        self._room = {topic: asyncio.Semaphore(effect.concurrency) for topic in effect.topics}
+        self._shares: dict[Place, Share] = {}
+        self._left: set[asyncio.Task[None]] = set()
         self._committing: asyncio.Task[None] | None = None
-        self.subscription: Seeks | None = None
+        self.subscription: Feeds | None = None
 
-    async def assigned(self, partitions: Sequence[tuple[str, int]]) -> None:
-        for _, partition in partitions:
-            self._shares[partition] = Share()
-            self._spawn(self._shares[partition], self._find(partition))
+    # ── being a consumer ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def assigned(self, partitions: Sequence[Place]) -> None:
+        for place in partitions:
+            self._shares[place] = Share()
+            self._spawn(self._shares[place], self._find(place))
         self._committing = self._committing or asyncio.create_task(self._commit_behind())
 
-    async def revoked(self, partitions: Sequence[tuple[str, int]]) -> None:
-        for _, partition in partitions:
-            if share := self._shares.pop(partition, None):
-                for task in list(share.tasks):
-                    task.cancel()
-        self._eased.set()
+    async def revoked(self, partitions: Sequence[Place]) -> None:
+        for place in partitions:
+            if share := self._shares.pop(place, None):
+                self._let_go(share)
 
     async def take(self, records: Sequence[Record]) -> None:
         self._pass_over_what_was_taken(records)
         for record in records:
-            share = self._shares.get(record.partition)
+            place = (record.topic, record.partition)
+            share = self._shares.get(place)
             if share is None or share.expected is None or record.offset < share.expected:
                 continue
             if record.offset > share.expected:
-                self._seek(record.partition, share.expected)
-                continue
+                if self.effect.truth:
+                    self._seek(place, share.expected)
+                    continue
+                share.expected = record.offset  # what was before is no longer kept
             share.expected += 1
-            if not record.void and _kind(record) == self._kind:
+            if self._is_wanted(record):
                 share.unfinished[record.offset] = None
-                self._enqueue(share, record)
-        while any(len(share.unfinished) > UNFINISHED for share in self._shares.values()):
-            self._eased.clear()
-            await self._eased.wait()
+                self._enqueue(place, share, record)
 
     async def stop(self) -> None:
-        """Lets go at once: what is unfinished is asked for again by whoever comes next."""
-        tasks = [task for share in self._shares.values() for task in share.tasks]
-        self._shares.clear()
-        if self._committing:
-            tasks.append(self._committing)
+        """Begins nothing more; what has begun goes on for as long as the effect allows, and is asked for again otherwise."""
+        shares, self._shares = list(self._shares.values()), {}
+        for share in shares:
+            self._let_go(share)
+        if self._left and self.effect.drain_seconds:
+            await asyncio.wait(self._left, timeout=self.effect.drain_seconds)
+        tasks = [*self._left, *([self._committing] if self._committing else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # ── one partition ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _find(self, partition: int) -> None:
-        share = self._shares[partition]
+    async def _find(self, place: Place) -> None:
+        share = self._shares[place]
         while share.expected is None:
             try:
-                share.committed = await self._positions.position(self.effect.name, self.effect.topic, partition)
+                share.committed = await self._positions.position(self.effect.name, *place)
                 share.expected = share.committed
-                self._seek(partition, share.committed)
+                self._seek(place, share.committed)
             except Exception:
                 log.exception("an effect waits for its position", extra={"effect": self.effect.name})
                 await asyncio.sleep(0.5)
 
     def _pass_over_what_was_taken(self, records: Sequence[Record]) -> None:
         """A leader that has fallen behind knows no such offset, and the consumer then begins at the earliest."""
-        for partition, last in {record.partition: record.offset for record in records}.items():
-            share = self._shares.get(partition)
+        for place, last in {(record.topic, record.partition): record.offset for record in records}.items():
+            share = self._shares.get(place)
             if share is not None and share.expected is not None and last < share.expected:
-                self._seek(partition, share.expected)
+                self._seek(place, share.expected)
 
-    def _enqueue(self, share: Share, record: Record) -> None:
+    def _is_wanted(self, record: Record) -> bool:
+        return not (self.effect.truth and record.void) and _kind(record) in self._kinds
+
+    def _enqueue(self, place: Place, share: Share, record: Record) -> None:
         lane = share.lanes.get(record.key)
         if lane is None:
-            share.lanes[record.key] = deque([record])
-            self._spawn(share, self._work_off(share, record.key))
+            lane = share.lanes[record.key] = KeyLane()
+        surplus = self.effect.surplus
+        if surplus and self.effect.waiting is not None and len(lane.waiting) >= self.effect.waiting:
+            self._spawn(share, self._finish(place, share, record, surplus))
         else:
-            lane.append(record)
+            lane.waiting.append(record)
+            if lane.workers < self._width[record.topic]:
+                lane.workers += 1
+                self._spawn(share, self._work_off(place, share, record.key, lane))
+        if len(share.unfinished) > self.effect.unfinished and not share.paused and self.subscription is not None:
+            share.paused = self.subscription.pause(*place)
 
-    async def _work_off(self, share: Share, key: str) -> None:
-        lane = share.lanes[key]
-        while lane:
-            await self._act(lane[0])
-            share.unfinished.pop(lane.popleft().offset, None)
-            self._eased.set()
-        del share.lanes[key]
+    async def _work_off(self, place: Place, share: Share, key: str, lane: KeyLane) -> None:
+        try:
+            while lane.waiting:
+                await self._finish(place, share, lane.waiting.popleft(), self.effect.act)
+        finally:
+            lane.workers -= 1
+            if not lane.workers and not lane.waiting:
+                share.lanes.pop(key, None)
 
-    async def _act(self, record: Record) -> None:
+    async def _finish(self, place: Place, share: Share, record: Record, act: Act) -> None:
+        await self._act(record, act)
+        share.unfinished.pop(record.offset, None)
+        if share.paused and len(share.unfinished) <= self.effect.unfinished // 2 and self.subscription is not None:
+            share.paused = False
+            if self._shares.get(place) is share:
+                self.subscription.resume(*place)
+
+    async def _act(self, record: Record, act: Act) -> None:
         pause = 0.1
         while True:
             try:
-                async with self._room:  # not while it waits for its next try: one that fails holds up its own key only
-                    return await self.effect.act(self.effect.vocabulary.decode(self._kind, record.value), record)
-            except Exception:
-                log.exception("an effect is tried again", extra={"effect": self.effect.name, "offset": record.offset})
-                await asyncio.sleep(random.uniform(pause, pause * 2))  # noqa: S311 - spreads retries, hides nothing
+                # Not while it waits for its next try: one that fails holds up its own key only.
+                async with self._room[record.topic]:
+                    return await act(self.effect.vocabulary.decode(_kind(record), record.value), record)
+            except InvalidBody:
+                if not self.effect.truth:  # an order, and no fact: what it was about is ordered again by a timer
+                    log.exception("work that can't be read is passed over", extra={"offset": record.offset})
+                    return None
+                await self._fails(record, pause)
                 pause = min(pause * 2, 10)
+            except Exception:
+                await self._fails(record, pause)
+                pause = min(pause * 2, 10)
+
+    async def _fails(self, record: Record, pause: float) -> None:
+        log.exception("an effect is tried again", extra={"effect": self.effect.name, "offset": record.offset})
+        await asyncio.sleep(random.uniform(pause, pause * 2))  # noqa: S311 - spreads retries, hides nothing
 
     async def _commit_behind(self) -> None:
         while True:
             await asyncio.sleep(COMMIT_SECONDS)
-            for partition, share in list(self._shares.items()):
+            for place, share in list(self._shares.items()):
                 if share.expected is not None and share.position > share.committed:
-                    await self._commit(partition, share)
+                    await self._commit(place, share)
 
-    async def _commit(self, partition: int, share: Share) -> None:
+    async def _commit(self, place: Place, share: Share) -> None:
         position = share.position
         try:
-            await self._positions.advance(self.effect.name, self.effect.topic, partition, position)
+            await self._positions.advance(self.effect.name, *place, position)
             share.committed = position
         except Exception:
             log.exception("a position waits for Postgres", extra={"effect": self.effect.name})
@@ -190,9 +258,20 @@ class Effector:
         share.tasks.add(task)
         task.add_done_callback(share.tasks.discard)
 
-    def _seek(self, partition: int, offset: int) -> None:
+    def _let_go(self, share: Share) -> None:
+        """What waits is given up; what has begun is, too, unless the effect wants it to go on."""
+        share.expected = None
+        for lane in share.lanes.values():
+            lane.waiting.clear()
+        for task in list(share.tasks):
+            self._left.add(task)
+            task.add_done_callback(self._left.discard)
+            if not self.effect.drain_seconds:
+                task.cancel()
+
+    def _seek(self, place: Place, offset: int) -> None:
         if self.subscription is not None:
-            self.subscription.seek(self.effect.topic, partition, offset)
+            self.subscription.seek(*place, offset)
 
 
 def _kind(record: Record) -> str:

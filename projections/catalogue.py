@@ -2,7 +2,19 @@
 
 from typing import Final
 
-from projections import accounts, connections, feed, mailboxes, messages, timers, users
+from projections import (
+    accounts,
+    attachments,
+    connections,
+    deliveries,
+    feed,
+    mailboxes,
+    messages,
+    sends,
+    timers,
+    users,
+    webhooks,
+)
 from projections.projection import Projection
 
 PROJECTIONS: Final[tuple[Projection, ...]] = (
@@ -12,7 +24,11 @@ PROJECTIONS: Final[tuple[Projection, ...]] = (
     feed.PROJECTION,
     accounts.PROJECTION,
     users.PROJECTION,
+    attachments.PROJECTION,
+    webhooks.PROJECTION,
     connections.PROJECTION,
+    sends.PROJECTION,
+    deliveries.PROJECTION,
 )
 
 

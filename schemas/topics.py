@@ -6,6 +6,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from domain.connection_events import Provider
+
 DAY_MS: Final = 24 * 3600 * 1000
 FOREVER: Final = -1
 
@@ -64,6 +66,40 @@ CONNECTION_COMMANDS: Final = Topic(
 CONNECTION_EVENTS: Final = Topic(
     "connection.events", "user", "what happened to users' connections and their tokens", FOREVER, truth=True
 )
+SEND_COMMANDS: Final = Topic(
+    "send.commands", "user", "send, move, cancel, claim, report: what is asked of sends", 30 * DAY_MS
+)
+SEND_EVENTS: Final = Topic(
+    "send.events", "user", "what happened to mails that were to be sent, and to each attempt", FOREVER, truth=True
+)
+#: Work, by connection. No acknowledgement stands on it: what gets lost here is dispatched again by a timer.
+DELIVER: Final[dict[Provider, Topic]] = {
+    "gmail": Topic("deliver.gmail", "connection", "sends to be tried by Gmail", 7 * DAY_MS, acknowledged=False),
+    "outlook": Topic("deliver.outlook", "connection", "sends to be tried by Outlook", 7 * DAY_MS, acknowledged=False),
+    "smtp": Topic("deliver.smtp", "connection", "sends to be tried by SMTP", 7 * DAY_MS, acknowledged=False),
+}
+#: Where work waits for its time: seconds of the longest wait in each, the longest first.
+RETRY: Final = {
+    3600: Topic("retry.1h", "connection", "work that waits for an hour and more", 7 * DAY_MS, acknowledged=False),
+    600: Topic("retry.10m", "connection", "work that waits for ten minutes and more", 7 * DAY_MS, acknowledged=False),
+    60: Topic("retry.1m", "connection", "work that waits for a minute and more", 7 * DAY_MS, acknowledged=False),
+    10: Topic("retry.10s", "connection", "work that waits for less than a minute", 7 * DAY_MS, acknowledged=False),
+}
+WEBHOOK_COMMANDS: Final = Topic(
+    "webhook.commands", "endpoint", "tell, report, tell again: what is asked of webhooks' deliveries", 30 * DAY_MS
+)
+WEBHOOK_EVENTS: Final = Topic(
+    "webhook.events", "endpoint", "what happened to deliveries of webhooks, and to each attempt", FOREVER, truth=True
+)
+#: Deliveries to be tried. Nothing else remembers that one is due, so an append here has to last.
+WEBHOOK_DELIVER: Final = Topic("webhook.deliver", "endpoint", "deliveries of webhooks to be tried", 7 * DAY_MS)
+#: Where deliveries wait for their time: seconds of the longest wait in each, the longest first.
+WEBHOOK_RETRY: Final = {
+    7200: Topic("webhook.retry.2h", "endpoint", "deliveries that wait for two hours and more", 7 * DAY_MS),
+    1800: Topic("webhook.retry.30m", "endpoint", "deliveries that wait for half an hour and more", 7 * DAY_MS),
+    300: Topic("webhook.retry.5m", "endpoint", "deliveries that wait for five minutes and more", 7 * DAY_MS),
+    5: Topic("webhook.retry.5s", "endpoint", "deliveries that wait for less than five minutes", 7 * DAY_MS),
+}
 DEAD_LETTERS: Final = Topic(
     "dead.letters", "the original's", "full original bytes, headers and cause", 90 * DAY_MS, acknowledged=False
 )
@@ -74,6 +110,8 @@ DECIDED_IN: Final = {
     MAIL_RAW.name: MAILBOX_EVENTS.name,
     ACCOUNT_COMMANDS.name: ACCOUNT_EVENTS.name,
     CONNECTION_COMMANDS.name: CONNECTION_EVENTS.name,
+    SEND_COMMANDS.name: SEND_EVENTS.name,
+    WEBHOOK_COMMANDS.name: WEBHOOK_EVENTS.name,
 }
 
 TOPICS: Final = (
@@ -84,5 +122,13 @@ TOPICS: Final = (
     ACCOUNT_EVENTS,
     CONNECTION_COMMANDS,
     CONNECTION_EVENTS,
+    SEND_COMMANDS,
+    SEND_EVENTS,
+    *DELIVER.values(),
+    *RETRY.values(),
+    WEBHOOK_COMMANDS,
+    WEBHOOK_EVENTS,
+    WEBHOOK_DELIVER,
+    *WEBHOOK_RETRY.values(),
     DEAD_LETTERS,
 )

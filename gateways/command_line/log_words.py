@@ -122,6 +122,7 @@ async def _replay(installation: "Installation", names: Sequence[str], *, dry_run
         topics.MAILBOX_EVENTS.name: events.MAILBOX,
         topics.ACCOUNT_EVENTS.name: events.ACCOUNT,
         topics.CONNECTION_EVENTS.name: events.CONNECTION,
+        topics.WEBHOOK_EVENTS.name: events.WEBHOOK,
     }
     log = EventLog(installation.kafka, prefix=installation.topic_prefix)
     try:

@@ -13,7 +13,7 @@ from gateways.http.measures import Measures
 from gateways.http.projection_lag import ProjectionLag
 from gateways.http.services import Services
 from gateways.http.shapes import ProblemDetails, ProblemFault
-from gateways.http.v1 import connections, users
+from gateways.http.v1 import connections, users, webhook_deliveries, webhooks
 
 TITLE: Final = "Postledger"
 DESCRIPTION: Final = (
@@ -41,6 +41,8 @@ def create_app(services: Services, *, routers: Sequence[APIRouter] = (), streams
         mailboxes.routes(services),
         users.routes(services),
         connections.routes(services),
+        webhooks.routes(services),
+        webhook_deliveries.routes(services),
         system.routes(services),
     )
     everything = (*ours, *routers, documents.routes(services, app))

@@ -15,10 +15,12 @@ from gateways.http import problems
 from gateways.http.conditional import byte_range, not_modified
 
 #: A type and its subtype (RFC 9110 8.3.1); what is none is only bytes.
-MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}", re.ASCII)
+MEDIA_TYPE: Final = re.compile(
+    r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}(; charset=[A-Za-z0-9._-]{1,40})?", re.ASCII
+)
 BYTES_TYPE: Final = "application/octet-stream"
 #: Names that are devices on Windows, whatever follows the dot.
-DEVICES: Final = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
+DEVICES: Final = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?")
 NAME_CHARACTERS: Final = 150
 CHUNK_BYTES: Final = 65_536
 #: Bytes that the downloads of a process may hold while they are read, and how few of them one may hold uncounted.
@@ -99,7 +101,7 @@ def disposition(name: str) -> str:
     return f'attachment; filename="{plain}"{extended}'
 
 
-def safe_name(name: str) -> str:
+def safe_name(name: str, most: int = NAME_CHARACTERS) -> str:
     """A file name without folders, control and direction characters, or devices; its extension is kept."""
     last = re.split(r"[/\\]", name)[-1]
     shown = "".join(c for c in last if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
@@ -109,6 +111,6 @@ def safe_name(name: str) -> str:
     if DEVICES.fullmatch(shown):
         shown = f"_{shown}"
     stem, dot, extension = shown.rpartition(".")
-    if len(shown) > NAME_CHARACTERS and dot and stem and len(extension) <= 16:
-        return f"{stem[: NAME_CHARACTERS - len(extension) - 1]}.{extension}"
-    return shown[:NAME_CHARACTERS]
+    if len(shown) > most and dot and stem and len(extension) <= 16:
+        return f"{stem[: most - len(extension) - 1]}.{extension}"
+    return shown[:most]

@@ -66,8 +66,20 @@ class Shortcut:
     handler: Callable[[Request], Awaitable[Response]]
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Bytes of a request's body, seconds for it to arrive, and what the caller is told of a larger one."""
+
+    bytes: int
+    seconds: float
+    too_large: Callable[[], Problem]
+
+
 class Edge:
-    """Stands before the application, the shortcuts and the streams. `translate` says what an exception is to the caller."""
+    """Stands before the application, the shortcuts and the streams. `translate` says what an exception is to the caller.
+
+    `bounds` are those of paths that take other bodies than the rest.
+    """
 
     def __init__(
         self,
@@ -77,12 +89,14 @@ class Edge:
         *,
         streams: Sequence[Streams] = (),
         shortcuts: Sequence[Shortcut] = (),
+        bounds: Mapping[str, Bound] | None = None,
     ) -> None:
         self._app = app
         self._measures = measures
         self._translate = translate
         self._streams = tuple(streams)
         self._shortcuts = tuple(shortcuts)
+        self._bounds = bounds or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -106,11 +120,12 @@ class Edge:
         request_id = scope["request_id"] = request_id_of(headers)
         answer = Answer(scope, send)
         length = headers.get(b"content-length", b"0")
+        bound = self._bounds.get(scope["path"], USUAL_BOUND)
         if length != b"0" or b"transfer-encoding" in headers:
-            answer.body = receive = Body(receive)
+            answer.body = receive = Body(receive, bound)
         try:
-            if int(length) > BODY_BYTES:
-                raise too_large()
+            if int(length) > bound.bytes:
+                raise bound.too_large()
             await self._dispatch(scope, receive, answer)
         except Exception as error:
             problem = self._translate(error)
@@ -175,12 +190,13 @@ class Answer:
 class Body:
     """`receive` of a request with a body, which has to arrive in time and whole. Raises a Problem (408, 413)."""
 
-    __slots__ = ("_deadline", "_left", "_receive", "whole")
+    __slots__ = ("_bound", "_deadline", "_left", "_receive", "whole")
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, bound: Bound) -> None:
         self._receive = receive
-        self._deadline = asyncio.get_running_loop().time() + BODY_SECONDS
-        self._left = BODY_BYTES
+        self._bound = bound
+        self._deadline = asyncio.get_running_loop().time() + bound.seconds
+        self._left = bound.bytes
         self.whole = False
 
     async def __call__(self) -> Message:
@@ -190,10 +206,11 @@ class Body:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
         except TimeoutError as error:
-            raise Problem("request_timeout", f"The body did not arrive within {BODY_SECONDS:.0f} s.") from error
+            said = f"The body did not arrive within {self._bound.seconds:.0f} s."
+            raise Problem("request_timeout", said) from error
         self._left -= len(message.get("body", b""))
         if self._left < 0:
-            raise too_large()
+            raise self._bound.too_large()
         self.whole = not message.get("more_body", False)
         return message
 
@@ -206,6 +223,9 @@ def request_id_of(headers: Mapping[bytes, bytes]) -> str:
 
 def too_large() -> Problem:
     return Problem("too_large", f"A request's body may have {BODY_BYTES} bytes.")
+
+
+USUAL_BOUND: Final = Bound(BODY_BYTES, BODY_SECONDS, too_large)
 
 
 def instance_of(scope: Scope) -> str:

@@ -28,7 +28,8 @@ from gateways.mail_in.sns import SnsVerifier
 from gateways.mail_in.sns_http import SnsHttp
 from gateways.mail_in.sns_topics import topics as sns_topics
 from gateways.providers.catalogue import Connectors
-from gateways.stores.blobs import LocalBlobs
+from gateways.providers.egress import Egress
+from gateways.stores.blobs import Blobs
 from gateways.stores.consents import Consents, Sessions, Tickets
 from gateways.stores.folded import FoldedPositions
 from gateways.stores.key_stock import KeyStock
@@ -56,7 +57,7 @@ class HttpParts:
     command_log: CommandLog
     tail: Tail
     folded: FoldedPositions
-    blobs: LocalBlobs
+    blobs: Blobs
     door: Door
     kafka: str
     topic_prefix: str
@@ -94,6 +95,7 @@ async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
         decisions=decisions(commands.MAILBOX, events.MAILBOX),
         account_decisions=decisions(commands.ACCOUNT, events.ACCOUNT),
         connection_decisions=decisions(commands.CONNECTION, events.CONNECTION),
+        webhook_decisions=decisions(commands.WEBHOOK, events.WEBHOOK),
         command_log=parts.command_log,
         folded=parts.folded,
         mail=MailStore(parts.keyring, records, parts.blobs),
@@ -106,6 +108,7 @@ async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
         tail=parts.tail,
         asyncapi=asyncapi.document,
         metrics=parts.metrics,
+        egress=Egress(parts.allow_private_hosts),
     )
     live = Live(
         Admission(services, parts.tail), parts.tail, parts.folded, parts.pool, parts.keyring, metrics=parts.metrics

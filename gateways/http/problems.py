@@ -90,6 +90,15 @@ KINDS: Final[Mapping[str, Kind]] = {
     "too_many_connections": Kind(
         409, "Too many connections", "The user has as many connections as there may be; revoke one first."
     ),
+    "too_many_webhooks": Kind(
+        409, "Too many webhooks", "The account has as many endpoints as there may be; remove one first."
+    ),
+    "webhook_disabled": Kind(
+        409, "The webhook is disabled", "It answered 410, or did not take a delivery in 75 hours; enable it first."
+    ),
+    "rotated_too_often": Kind(
+        409, "Rotated too often", "As many earlier secrets as may do so still sign; each does for 24 hours."
+    ),
     "idempotency_key_reused": Kind(
         409, "Idempotency key reused", "The key already stands for another request. Use a new key for a new request."
     ),

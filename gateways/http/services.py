@@ -12,6 +12,7 @@ from gateways.http.pages import Pages
 from gateways.log.command_log import CommandLog
 from gateways.log.decisions import Decisions
 from gateways.log.tail import Tail
+from gateways.providers.egress import Egress
 from gateways.stores.folded import FoldedPositions
 from gateways.stores.key_stock import KeyStock
 from gateways.stores.keyring import Keyring
@@ -36,7 +37,7 @@ class ReadsMail(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """Everything behind the HTTP surface. `decisions` are those of the mailbox context, the other two of theirs.
+    """Everything behind the HTTP surface. `decisions` are those of the mailbox context, the others of theirs.
 
     `checks` are further dependencies that `/readyz` names: each returns, or raises what is wrong. `kafka` are the brokers as
     clients find them. `tail` and `asyncapi` may be missing: lag is then not told, and the document is not served.
@@ -49,6 +50,7 @@ class Services:
     decisions: Decisions
     account_decisions: Decisions
     connection_decisions: Decisions
+    webhook_decisions: Decisions
     command_log: CommandLog
     folded: FoldedPositions
     mail: ReadsMail
@@ -65,3 +67,4 @@ class Services:
     api_keys: KeyCache = field(default_factory=KeyCache)
     anonymous_plan: AnonymousPlan = field(default_factory=AnonymousPlan)
     pages: Pages = field(default_factory=Pages)
+    egress: Egress = field(default_factory=Egress)

@@ -11,7 +11,7 @@ from gateways.log.command_log import CommandLog, NotPromised, OutcomeUnknown, To
 from gateways.log.kafka import GATEWAY_LIMIT_SECONDS
 from gateways.mail_in.door import Envelope, Inbox, Spooled, Unavailable
 from gateways.stores import sealing
-from gateways.stores.blobs import LocalBlobs
+from gateways.stores.blobs import Blobs
 from gateways.stores.keyring import Keyring
 from gateways.stores.keyset import Keyset
 from gateways.stores.postgres import UNREACHABLE, Pool
@@ -58,7 +58,7 @@ class LogDoor:
         keyset: Keyset,
         keyring: Keyring,
         log: CommandLog,
-        blobs: LocalBlobs,
+        blobs: Blobs,
         *,
         fresh: Callable[[], bool],
     ) -> None:

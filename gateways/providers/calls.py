@@ -5,10 +5,11 @@ hold the URL, and an answer may hold a token.
 """
 
 import asyncio
+import io
 import math
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -28,6 +29,9 @@ MAX_BYTES: Final = 1024 * 1024
 AT_ONCE: Final = 256
 #: Less than any server keeps a connection open without a request, so that none is closed under one.
 KEEPALIVE_SECONDS: Final = 4
+#: Bytes of a request's body from which it is written in pieces.
+PIECES_BYTES: Final = 256 * 1024
+NO_HEADERS: Final[Mapping[str, str]] = {}
 
 Request = AbstractAsyncContextManager[aiohttp.ClientResponse]
 FailureCode = Literal[
@@ -42,12 +46,16 @@ FailureCode = Literal[
 
 
 class CallFailed(Exception):
-    """No answer that could be used. Another call may get one. `retry_after`: seconds the provider asked us to wait."""
+    """No answer that could be used. Another call may get one. `retry_after`: seconds the provider asked us to wait.
 
-    def __init__(self, code: FailureCode, retry_after: float | None = None) -> None:
+    `sent` is False where it is certain that not one byte of the request has left.
+    """
+
+    def __init__(self, code: FailureCode, retry_after: float | None = None, *, sent: bool = True) -> None:
         super().__init__(code)
         self.code = code
         self.retry_after = retry_after
+        self.sent = sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,31 @@ class Answer:
         if self.body is None:
             raise CallFailed("answer_unreadable")
         return self.body
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer of any status but a redirection's. `retry_after`: seconds the provider asked us to wait."""
+
+    status: int
+    content: bytes = field(repr=False)
+    retry_after: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.status < 300
+
+    @property
+    def body(self) -> Mapping[str, Any] | None:
+        """The JSON object that it is; None for whatever else it is."""
+        return json_object(self.content)
+
+
+class _Leaving:
+    """Whether a request has begun to leave: set before its first byte is written."""
+
+    def __init__(self) -> None:
+        self.begun = False
 
 
 class Calls:
@@ -114,6 +147,54 @@ class Calls:
         request = self._own.get(url, headers=headers, allow_redirects=False)
         return await self._measured(provider, operation, request, expects_json=True)
 
+    async def ask(
+        self,
+        provider: str,
+        operation: str,
+        method: Literal["GET", "POST", "PUT"],
+        url: URL,
+        *,
+        access_token: str | None = None,
+        content: bytes | None = None,
+        content_type: str = "application/json",
+        headers: Mapping[str, str] = NO_HEADERS,
+        guarded: bool = False,
+        seconds: float = math.inf,
+        most: int = MAX_BYTES,
+    ) -> Reply:
+        """Any call, with a bearer token where one is given. Raises CallFailed where no whole answer came.
+
+        `seconds` bounds it where that is less than every call's bound; `most` is in bytes of the answer.
+        """
+        sent = {"Accept": "application/json", **headers}
+        if access_token is not None:
+            sent["Authorization"] = f"Bearer {access_token}"
+        if content is not None:
+            sent["Content-Type"] = content_type
+        session, leaving = self._guarded if guarded else self._own, _Leaving()
+        # From a file aiohttp writes in pieces, and so leaves the loop to others; of mere bytes, all at once. But a PUT that
+        # meets a closed connection it repeats, and a file would be half read by then.
+        in_pieces = content is not None and len(content) >= PIECES_BYTES and method == "POST"
+        body = io.BytesIO(content or b"") if in_pieces else content
+        request = session.request(
+            method, url, data=body, headers=sent, allow_redirects=False, trace_request_ctx=leaving
+        )
+        with self._measures.call(provider, operation) as outcome:
+            try:
+                reply = await self._reply(request, min(self._seconds, seconds), most)
+            except CallFailed as failure:
+                outcome.is_(failure.code)
+                raise CallFailed(failure.code, failure.retry_after, sent=leaving.begun) from None
+            outcome.is_(_outcome(reply.status))
+            return reply
+
+    async def _reply(self, request: Request, seconds: float, most: int) -> Reply:
+        with _failures():
+            async with asyncio.timeout(seconds), request as answer:
+                _check_not_moved(answer)
+                pause = retry_after(answer.headers.get("Retry-After"))
+                return Reply(answer.status, await _read(answer.content, most), pause)
+
     async def _measured(self, provider: str, operation: str, request: Request, *, expects_json: bool) -> Answer:
         with self._measures.call(provider, operation) as outcome:
             try:
@@ -127,23 +208,30 @@ class Calls:
             return answer
 
     async def _answered(self, request: Request) -> Answer:
-        try:
+        with _failures():
             async with asyncio.timeout(self._seconds), request as answer:
                 _check_status(answer)
                 return Answer(answer.status, json_object(await _read(answer.content)))
-        except HostNotAllowed:
-            raise CallFailed("refused") from None
-        except TimeoutError:
-            raise CallFailed("timed_out") from None
-        except aiohttp.ClientPayloadError:
-            raise CallFailed("answer_unreadable") from None
-        except (aiohttp.ClientResponseError, aiohttp.InvalidURL):
-            raise CallFailed("answer_unreadable") from None
-        except (aiohttp.ClientError, OSError):
-            raise CallFailed("unreachable") from None
-        except ValueError:
-            # aiohttp's own word for bytes that are no HTTP, in some places.
-            raise CallFailed("answer_unreadable") from None
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """What a transport may raise, in our words."""
+    try:
+        yield
+    except HostNotAllowed:
+        raise CallFailed("refused") from None
+    except TimeoutError:
+        raise CallFailed("timed_out") from None
+    except aiohttp.ClientPayloadError:
+        raise CallFailed("answer_unreadable") from None
+    except (aiohttp.ClientResponseError, aiohttp.InvalidURL):
+        raise CallFailed("answer_unreadable") from None
+    except (aiohttp.ClientError, OSError):
+        raise CallFailed("unreachable") from None
+    except ValueError:
+        # aiohttp's own word for bytes that are no HTTP, in some places.
+        raise CallFailed("answer_unreadable") from None
 
 
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
@@ -155,7 +243,19 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         headers={"Accept-Encoding": "identity"},
         auto_decompress=False,
+        trace_configs=[_seen_leaving()],
     )
+
+
+def _seen_leaving() -> aiohttp.TraceConfig:
+    async def leaves(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceRequestHeadersSentParams) -> None:
+        if isinstance(context.trace_request_ctx, _Leaving):
+            context.trace_request_ctx.begun = True
+
+    tracing = aiohttp.TraceConfig()
+    # Despite its name it is called before the headers are written (aiohttp, StreamWriter.write_headers).
+    tracing.on_request_headers_sent.append(leaves)
+    return tracing
 
 
 def _check_status(answer: aiohttp.ClientResponse) -> None:
@@ -163,16 +263,28 @@ def _check_status(answer: aiohttp.ClientResponse) -> None:
         raise CallFailed("rate_limited", retry_after(answer.headers.get("Retry-After")))
     if answer.status >= 500:
         raise CallFailed("server_error", retry_after(answer.headers.get("Retry-After")))
+    _check_not_moved(answer)
+
+
+def _check_not_moved(answer: aiohttp.ClientResponse) -> None:
     if 300 <= answer.status < 400:
         # Followed, it would take what we send to wherever somebody likes.
         raise CallFailed("answer_unreadable")
 
 
-async def _read(content: aiohttp.StreamReader) -> bytes:
+def _outcome(status: int) -> str:
+    if status < 300:
+        return "ok"
+    if status == 429:
+        return "rate_limited"
+    return "server_error" if status >= 500 else "refused"
+
+
+async def _read(content: aiohttp.StreamReader, most: int = MAX_BYTES) -> bytes:
     body = bytearray()
     async for block in content.iter_chunked(16 * 1024):
         body += block
-        if len(body) > MAX_BYTES:
+        if len(body) > most:
             raise CallFailed("answer_too_large")
     return bytes(body)
 

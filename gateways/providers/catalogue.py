@@ -13,12 +13,16 @@ from domain.provider_scopes import DEFAULT_SCOPES
 from gateways.providers.calls import Calls
 from gateways.providers.connector import Connector
 from gateways.providers.egress import Egress
+from gateways.providers.gmail_sending import GmailSending
 from gateways.providers.google import GoogleConnector
+from gateways.providers.graph_sending import GraphSending
 from gateways.providers.mail_login import MailLogins
 from gateways.providers.measures import ProviderMeasures
 from gateways.providers.microsoft import SEES_PROFILE, MicrosoftConnector, endpoint, issuer_of
 from gateways.providers.oauth import Client
+from gateways.providers.sending import SendsMail
 from gateways.providers.smtp_imap import SmtpImapConnector
+from gateways.providers.smtp_sending import SmtpSending
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +58,11 @@ class ProviderSettings:
 
 @dataclass(frozen=True, slots=True)
 class Connectors:
-    """Every provider's connector; `smtp` again by its own type, for logins by password."""
+    """Every provider's connector; `smtp` again by its own type, for logins by password. `senders`: how each sends mail."""
 
     by_provider: dict[Provider, Connector]
     smtp: SmtpImapConnector
+    senders: dict[Provider, SendsMail]
 
 
 @asynccontextmanager
@@ -67,8 +72,13 @@ async def connectors(settings: ProviderSettings, registry: CollectorRegistry) ->
     egress, tls = Egress(settings.allow_private_hosts), settings.tls or ssl.create_default_context()
     async with Calls.opened(egress, measures, tls, seconds) as calls:
         smtp = SmtpImapConnector(calls, egress, MailLogins(egress, measures, tls, seconds))
+        senders: dict[Provider, SendsMail] = {
+            "gmail": GmailSending(calls, URL(settings.google_api_url)),
+            "outlook": GraphSending(calls, egress, URL(settings.microsoft_graph_url)),
+            "smtp": SmtpSending(egress, measures, tls, seconds),
+        }
         yield Connectors(
-            {"gmail": _google(settings, calls), "outlook": _microsoft(settings, calls), "smtp": smtp}, smtp
+            {"gmail": _google(settings, calls), "outlook": _microsoft(settings, calls), "smtp": smtp}, smtp, senders
         )
 
 

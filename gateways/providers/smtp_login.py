@@ -3,6 +3,8 @@
 import asyncio
 import socket
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import aiosmtplib
@@ -25,7 +27,8 @@ from gateways.providers.mail_failures import (
 OURSELVES: Final = "[127.0.0.1]"
 
 
-async def log_in(
+@asynccontextmanager
+async def logged_in(
     connection: socket.socket,
     server: MailServer,
     host: str,
@@ -33,8 +36,11 @@ async def log_in(
     *,
     tls: ssl.SSLContext,
     seconds: float,
-) -> None:
-    """Logs in by XOAUTH2 where there is a token, by the password otherwise. Raises MailFailure; ends the connection."""
+) -> AsyncIterator[aiosmtplib.SMTP]:
+    """A login by XOAUTH2 where there is a token, by the password otherwise; ends the connection. `seconds` bound a command.
+
+    Raises MailFailure where no login is offered that could be tried, and what aiosmtplib raises.
+    """
     smtp = aiosmtplib.SMTP(
         hostname=host,
         sock=connection,
@@ -50,6 +56,24 @@ async def log_in(
         if server.security == "starttls":
             await _encrypt(smtp)
         await _authenticate(smtp, server, access_token)
+        yield smtp
+    finally:
+        hang_up(smtp)
+
+
+async def log_in(
+    connection: socket.socket,
+    server: MailServer,
+    host: str,
+    access_token: str | None,
+    *,
+    tls: ssl.SSLContext,
+    seconds: float,
+) -> None:
+    """Logs in and does no more. Raises MailFailure; ends the connection."""
+    try:
+        async with logged_in(connection, server, host, access_token, tls=tls, seconds=seconds):
+            return
     except aiosmtplib.SMTPAuthenticationError as error:
         raise (refused(access_token) if error.code >= 500 else unavailable(BUSY)) from None
     except aiosmtplib.SMTPConnectResponseError:
@@ -64,11 +88,9 @@ async def log_in(
         raise of_network(error) from None
     except (aiosmtplib.SMTPException, ValueError):
         raise unavailable(NOT_UNDERSTOOD) from None
-    finally:
-        _hang_up(smtp)
 
 
-def _hang_up(smtp: aiosmtplib.SMTP) -> None:
+def hang_up(smtp: aiosmtplib.SMTP) -> None:
     """At once: whoever is slow to say goodbye, in SMTP or in TLS, keeps nobody waiting."""
     if isinstance(smtp.transport, asyncio.WriteTransport):
         smtp.transport.write(b"QUIT\r\n")

@@ -38,6 +38,9 @@ Purpose = Literal[
     "token",
     "consent",
     "wrapping",
+    "link",
+    "webhook",
+    "webhook-ed25519",
 ]
 TOKEN_PREFIX: Final = "uct_"  # noqa: S105 - a prefix that scanners recognise, no secret
 #: Seconds for which nobody looks whether the file has a new key to wrap with.
@@ -128,6 +131,10 @@ class Keyset:
     def sealing_key(self, purpose: Purpose) -> bytes:
         """A key of this installation for what is sealed for minutes only, and so under no key that is rotated."""
         return self._derive(purpose)
+
+    def derived(self, purpose: Purpose, *parts: str) -> bytes:
+        """32 bytes that are the same for the same parts: a secret that is recomputed whenever it is needed."""
+        return self._mac(purpose, parts)
 
     def binding(self, data_key: bytes, context: str) -> bytes:
         """32 bytes that nobody else can make: the data key belongs to this context. For keepers that bind to nothing."""

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from domain.fields import Sealed
-from gateways.stores.blobs import LocalBlobs
+from gateways.stores.blobs import Blobs
 from gateways.stores.keyring import Keyring
 from gateways.stores.sealing import open_bytes, place, unseal
 
@@ -40,7 +40,7 @@ class Kept(Protocol):
 class MailStore:
     """Opens what the log and the blob store together hold."""
 
-    def __init__(self, keyring: Keyring, records: RawRecords, blobs: LocalBlobs) -> None:
+    def __init__(self, keyring: Keyring, records: RawRecords, blobs: Blobs) -> None:
         self._keyring = keyring
         self._records = records
         self._blobs = blobs

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from gateways.stores.blobs import LocalBlobs
+from gateways.stores.blobs import Blobs
 from gateways.stores.keyring import Keyring
 from gateways.stores.postgres import Pool
 
@@ -77,7 +77,7 @@ class EffectPositions:
 class Destruction:
     """Destroys what a mailbox's content needs to be read: first its blobs, then its data key."""
 
-    def __init__(self, keyring: Keyring, blobs: LocalBlobs) -> None:
+    def __init__(self, keyring: Keyring, blobs: Blobs) -> None:
         self._keyring = keyring
         self._blobs = blobs
 

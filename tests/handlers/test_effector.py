@@ -46,7 +46,7 @@ async def running(
     loop = Effector(Effect("tried", TOPIC, events.MAILBOX, MessageRead, act, concurrency), positions)
     await loop.assigned([(TOPIC, 0)])
     async with asyncio.timeout(20):
-        while loop._shares[0].expected is None:
+        while loop._shares[TOPIC, 0].expected is None:
             await asyncio.sleep(0.01)
         yield loop
     await loop.stop()

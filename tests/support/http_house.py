@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import io
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from gateways.local_servers import Servers
 from gateways.log.decisions import Asked, Decisions
 from gateways.log.raw_mail import RawMailLog
 from gateways.mail_in.door import Envelope, Spooled
+from gateways.providers.egress import Egress
 from gateways.settings import Settings
 from gateways.stores.key_stock import KeyStock
 from gateways.stores.mail_store import MailStore
@@ -130,6 +131,7 @@ def _services(house: House, **more: Any) -> Services:
         connection_decisions=Decisions(
             log, house.tail, house.folded, commands=commands.CONNECTION, events=events.CONNECTION
         ),
+        webhook_decisions=Decisions(log, house.tail, house.folded, commands=commands.WEBHOOK, events=events.WEBHOOK),
         command_log=log,
         folded=house.folded,
         mail=MailStore(house.keyring, RawMailLog(house.kafka, prefix=house.prefix), house.blobs),
@@ -160,16 +162,30 @@ async def served(services: Services, *, routers: Sequence[APIRouter] = ()) -> As
 
 @asynccontextmanager
 async def http_house(
-    servers: Servers, database: str, prefix: str, folder: Path, *, rates_on: bool = False
+    servers: Servers,
+    database: str,
+    prefix: str,
+    folder: Path,
+    *,
+    rates_on: bool = False,
+    beside: Callable[[House], Awaitable[None]] | None = None,
+    **said: Any,
 ) -> AsyncIterator[HttpHouse]:
-    """All of it, ready, until the block ends."""
+    """All of it, ready, until the block ends. `beside` begins what else is to run in it; `said`: further settings."""
     settings = Settings(
-        data=folder, kafka=servers.kafka, database_url=SecretStr(database), topic_prefix=prefix, mail_domain=MAIL_DOMAIN
+        data=folder,
+        kafka=servers.kafka,
+        database_url=SecretStr(database),
+        topic_prefix=prefix,
+        mail_domain=MAIL_DOMAIN,
+        **said,
     )
     await prepare(settings)
     async with assembled(settings, ["work", "project"]) as house, aiohttp.ClientSession() as http:
+        if beside:
+            await beside(house)
         await house.follow()
-        services = _services(house, rates_on=rates_on)
+        services = _services(house, rates_on=rates_on, egress=Egress(settings.allow_private_hosts))
         log, tail, folded = house.command_log, house.tail, house.folded
         accounts = Decisions(log, tail, folded, commands=commands.ACCOUNT, events=events.ACCOUNT)
         async with served(services) as url:

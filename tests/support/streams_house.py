@@ -312,6 +312,7 @@ def _services(house: StreamsHouse, request_limit: Limit | None) -> Services:
         decisions=decisions(commands.MAILBOX, events.MAILBOX),
         account_decisions=decisions(commands.ACCOUNT, events.ACCOUNT),
         connection_decisions=decisions(commands.CONNECTION, events.CONNECTION),
+        webhook_decisions=decisions(commands.WEBHOOK, events.WEBHOOK),
         command_log=command_log,
         folded=house.folded,
         mail=cast("Any", None),

@@ -6,12 +6,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Literal
 
 import pytest
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
-from gateways.providers.calls import MAX_BYTES, CallFailed, Calls, json_object, retry_after
+from gateways.providers.calls import MAX_BYTES, PIECES_BYTES, CallFailed, Calls, json_object, retry_after
 from gateways.providers.egress import Egress
 from gateways.providers.measures import ProviderMeasures
 
@@ -212,6 +213,92 @@ async def test_a_cookie_is_not_kept() -> None:
         await calls.get("gmail", "profile", url)
         await calls.get("gmail", "profile", url)
     assert b"cookie" not in heads[0].lower()
+
+
+WHOLE = [
+    ("200 OK", b'{"id": "a"}', {"id": "a"}, "ok"),
+    ("202 Accepted", b"", None, "ok"),
+    ("404 Not Found", b'{"error": {}}', {"error": {}}, "refused"),
+    ("429 Too Many Requests", b"[]", None, "rate_limited"),
+    ("504 Gateway Timeout", b"<h1>", None, "server_error"),
+]
+
+
+@pytest.mark.parametrize(("status", "content", "body", "outcome"), WHOLE)
+async def test_an_answer_of_any_status_is_there_to_be_judged(
+    status: str, content: bytes, body: object, outcome: str
+) -> None:
+    async with calls_to(answer(status, content, "Retry-After: 7")) as (calls, url, registry):
+        reply = await calls.ask("gmail", "send", "POST", url, access_token=SECRET, content=b"{}")
+    assert (str(reply.status), reply.content, reply.body) == (status[:3], content, body)
+    assert (reply.ok, reply.retry_after) == (reply.status < 300, 7)
+    assert content.decode() == "" or content.decode() not in repr(reply)
+    labels = {"provider": "gmail", "operation": "send", "outcome": outcome}
+    assert registry.get_sample_value("postledger_provider_calls_total", labels) == 1
+
+
+NO_ANSWERS = [
+    case for case in CASES if case[2] in ("timed_out", "unreachable") or case[0] in ("cut body", "no HTTP", "moved")
+]
+
+
+@pytest.mark.parametrize(("serve", "code"), [case[1:] for case in NO_ANSWERS], ids=[case[0] for case in NO_ANSWERS])
+async def test_what_had_left_before_there_was_no_answer_is_told(serve: Serve, code: str) -> None:
+    async with calls_to(serve) as (calls, url, _):
+        with pytest.raises(CallFailed) as caught:
+            await calls.ask("gmail", "send", "POST", url, content=b"{}", seconds=SECONDS / 2)
+    assert (caught.value.code, caught.value.sent) == (code, True)
+
+
+async def test_what_has_not_left_is_told_as_well() -> None:
+    silent = asyncio.Event()
+
+    async def mute(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await silent.wait()
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with Calls.opened(Egress(True), ProviderMeasures(CollectorRegistry()), TRUSTING, SECONDS) as calls:
+        # A server that never says a word of TLS has heard nothing of the request.
+        with pytest.raises(CallFailed) as caught:
+            await calls.ask("gmail", "send", "POST", URL(f"https://127.0.0.1:{port}/"), content=b"{}")
+        assert (caught.value.code, caught.value.sent) == ("timed_out", False)
+        silent.set()
+        server.close()
+        await server.wait_closed()
+        for method in ("GET", "POST", "PUT"):
+            with pytest.raises(CallFailed) as caught:
+                await calls.ask("gmail", "send", method, URL(f"http://127.0.0.1:{port}/"), content=b"{}")
+            assert (caught.value.code, caught.value.sent) == ("unreachable", False)
+    async with calls_to(silence, guarded=True) as (calls, url, _):
+        with pytest.raises(CallFailed) as caught:
+            await calls.ask("gmail", "send", "POST", url, content=b"{}", guarded=True)
+        assert caught.value.sent is False
+
+
+@pytest.mark.parametrize("size", [PIECES_BYTES - 1, PIECES_BYTES, 5 * PIECES_BYTES + 7])
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_a_body_arrives_whole_and_once(size: int, method: Literal["POST", "PUT"]) -> None:
+    content, heads, arrived = bytes(range(256)) * (size // 256) + b"x" * (size % 256), [], []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.append(await reader.readexactly(size))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        # The second request has come on the same connection, which ends before its answer.
+
+    async with calls_to(serve) as (calls, url, _):
+        words = {"content": content, "content_type": "message/rfc822", "access_token": SECRET}
+        assert (await calls.ask("gmail", "send", method, url, **words)).ok
+        if method == "POST":
+            with pytest.raises(CallFailed) as caught:
+                await calls.ask("gmail", "send", method, url, **words)
+            assert (caught.value.code, caught.value.sent) == ("unreachable", True)
+    assert arrived == [content]
+    if method == "POST":
+        for line in (f"Content-Length: {size}", f"Authorization: Bearer {SECRET}", "Content-Type: message/rfc822"):
+            assert line.encode() in heads[0]
 
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)

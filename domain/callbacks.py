@@ -1,0 +1,294 @@
+"""Deliveries of webhooks: each thing that somebody is told of, the attempts to tell them, and what came of each.
+
+A delivery's id is what its receiver sees as `webhook-id`: it derives from the event and the endpoint, and stays the same over
+all attempts and when it is sent again, so a receiver can know what it has had before.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Final, Literal
+
+from domain.fields import Sealed
+
+#: The waits after each attempt that was in vain (Standard Webhooks, "retry schedule"): there is one attempt more.
+WAITS: Final = (
+    timedelta(seconds=5),
+    timedelta(minutes=5),
+    timedelta(minutes=30),
+    timedelta(hours=2),
+    timedelta(hours=5),
+    timedelta(hours=10),
+    timedelta(hours=14),
+    timedelta(hours=20),
+    timedelta(hours=24),
+)
+ATTEMPTS: Final = len(WAITS) + 1
+#: Up to this share longer: what failed together does not come back together.
+SPREAD: Final = 0.1
+#: A receiver's Retry-After counts up to this.
+LONGEST_ASKED: Final = timedelta(hours=24)
+MILLISECOND: Final = timedelta(milliseconds=1)
+
+#: Why an attempt had no answer that counts. `endpoint_…`: none was made, for nobody wants one any more.
+CallbackError = Literal[
+    "unreachable",
+    "timed_out",
+    "answer_unreadable",
+    "redirected",
+    "refused",
+    "endpoint_removed",
+    "endpoint_disabled",
+]
+AbandonedBecause = Literal["gone", "attempts_exhausted", "endpoint_removed", "endpoint_disabled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """What is told, and to whom: an endpoint of the account's, or where there is none a URL that a send brought along.
+
+    `body` is the exact text that is signed and sent. `url` is sealed under the data key of `user`.
+    """
+
+    delivery: str
+    account: str
+    endpoint: str | None
+    type: str
+    body: str
+    message: str | None = None
+    url: Sealed | None = None
+    user: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What orders it among others, and is spared while its receiver is in trouble."""
+        return self.endpoint or self.account
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCallback:
+    callback: Callback
+
+
+@dataclass(frozen=True, slots=True)
+class ReportCallback:
+    """What came of one attempt. `attempt` counts from 1, over all times that the delivery was sent again."""
+
+    delivery: str
+    attempt: int
+    at: datetime
+    took_ms: int
+    scale: float
+    status: int | None = None
+    error: CallbackError | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResendCallback:
+    """Sends a delivery once more, whatever became of it; `callback` is a copy from the read model."""
+
+    callback: Callback
+    by: str
+
+
+CallbackCommand = RequestCallback | ReportCallback | ResendCallback
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackRequested:
+    """The account is to be told of this."""
+
+    callback: Callback
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackDelivered:
+    """The receiver answered with a status of 200 to 299."""
+
+    delivery: str
+    account: str
+    endpoint: str | None
+    attempt: int
+    at: datetime
+    took_ms: int
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackDeferred:
+    """The attempt was in vain; the next is at `next_at`."""
+
+    callback: Callback
+    attempt: int
+    at: datetime
+    took_ms: int
+    next_at: datetime
+    status: int | None = None
+    error: CallbackError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackAbandoned:
+    """It is not tried any more, unless somebody asks for that."""
+
+    callback: Callback
+    attempt: int
+    at: datetime
+    took_ms: int
+    cause: AbandonedBecause
+    status: int | None = None
+    error: CallbackError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackResent:
+    """Somebody had it sent once more, with a full number of attempts: the first of them is `attempt`."""
+
+    callback: Callback
+    attempt: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackRefused:
+    """Nothing is sent once more: there is no such delivery."""
+
+    delivery: str
+    account: str
+    reason: Literal["unknown"]
+
+
+CallbackEvent = (
+    CallbackRequested | CallbackDelivered | CallbackDeferred | CallbackAbandoned | CallbackResent | CallbackRefused
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """`attempts`: those on record; `earlier`: those of them that were made before it was sent again.
+
+    `callback` is None where it has ended: nobody needs to know any more what it said.
+    """
+
+    callback: Callback | None
+    attempts: int = 0
+    earlier: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a delivery goes, as things stand: `subject` and `versions` name the secrets that sign it, the newest first.
+
+    `attempts`: those that are on record already. `refused`: why none is to be made.
+    """
+
+    url: str = field(repr=False, default="")
+    subject: str = ""
+    versions: tuple[int, ...] = ()
+    attempts: int = 0
+    refused: Literal["endpoint_removed", "endpoint_disabled"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of asking a receiver. `retry_after` is in seconds."""
+
+    took_ms: int
+    status: int | None = None
+    error: CallbackError | None = None
+    retry_after: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+Key = tuple[str, str]
+Documents = Mapping[Key, Delivery | None]
+
+
+def needs(command: CallbackCommand, key: str) -> list[Key]:
+    """The documents a decision on this command reads."""
+    del key
+    return [_place(command.delivery if isinstance(command, ReportCallback) else command.callback.delivery)]
+
+
+def decide(documents: Documents, command: CallbackCommand, now: datetime) -> list[CallbackEvent]:
+    """What follows from this command, as things stand. What an effect says twice changes nothing."""
+    delivery = documents.get(needs(command, "")[0])
+    match command:
+        case RequestCallback(callback):
+            return [CallbackRequested(callback)] if delivery is None else []
+        case ResendCallback(callback, by):
+            if delivery is None:
+                return [CallbackRefused(callback.delivery, callback.account, "unknown")]
+            return [CallbackResent(callback, delivery.attempts + 1, by)]
+        case ReportCallback():
+            if delivery is None or delivery.callback is None or command.attempt != delivery.attempts + 1:
+                return []
+            return [_reported(delivery.callback, delivery.attempts + 1 - delivery.earlier, command, now)]
+
+
+def _reported(callback: Callback, number: int, said: ReportCallback, now: datetime) -> CallbackEvent:
+    """`number` counts the attempts since it was sent, or sent again, the last."""
+    if said.status is not None and 200 <= said.status < 300:
+        return CallbackDelivered(
+            said.delivery, callback.account, callback.endpoint, said.attempt, said.at, said.took_ms, said.status
+        )
+    cause = _end(said, number)
+    if cause is not None:
+        return CallbackAbandoned(callback, said.attempt, said.at, said.took_ms, cause, said.status, said.error)
+    next_at = next_try(f"{said.delivery}/{said.attempt}", number, now, retry_after=said.retry_after, scale=said.scale)
+    return CallbackDeferred(callback, said.attempt, said.at, said.took_ms, next_at, said.status, said.error)
+
+
+def _end(said: ReportCallback, number: int) -> AbandonedBecause | None:
+    """Why it is not tried again; None where it is."""
+    match said.error:
+        case "endpoint_removed" | "endpoint_disabled" as cause:
+            return cause
+    if said.status == 410:
+        return "gone"
+    return "attempts_exhausted" if number >= ATTEMPTS else None
+
+
+def next_try(name: str, number: int, now: datetime, *, retry_after: float | None, scale: float) -> datetime:
+    """When to try again after so many attempts. Where a receiver asks for a longer wait it gets that, which is not scaled."""
+    spread = int.from_bytes(sha256(name.encode()).digest()[:4]) / 2**32
+    ours = WAITS[min(number, len(WAITS)) - 1] * scale * (1 + SPREAD * spread)
+    asked = timedelta(seconds=min(max(retry_after or 0, 0), LONGEST_ASKED.total_seconds()))
+    return now + -(max(ours, asked) // -MILLISECOND) * MILLISECOND
+
+
+def touches(event: CallbackEvent) -> list[Key]:
+    """The documents that folding this event changes."""
+    match event:
+        case CallbackRefused():
+            return []
+        case CallbackDelivered():
+            return [_place(event.delivery)]
+        case _:
+            return [_place(event.callback.delivery)]
+
+
+def evolve(documents: Documents, event: CallbackEvent) -> dict[Key, Delivery | None]:
+    """The documents this event changes, as they are after it."""
+    if isinstance(event, CallbackRefused):
+        return {}
+    (key,) = touches(event)
+    if isinstance(event, CallbackRequested):
+        return {key: Delivery(event.callback)}
+    before = documents.get(key) or Delivery(None)
+    match event:
+        case CallbackResent():
+            return {key: Delivery(event.callback, before.attempts, before.attempts)}
+        case CallbackDeferred():
+            return {key: replace(before, attempts=event.attempt)}
+        case CallbackDelivered() | CallbackAbandoned():
+            return {key: Delivery(None, event.attempt, before.earlier)}
+
+
+def _place(delivery: str) -> Key:
+    return "delivery", delivery

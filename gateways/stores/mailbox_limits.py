@@ -1,0 +1,76 @@
+"""What providers allow one mailbox, held over all processes: so many sends in a window, and so many at the same time.
+
+A mailbox is told by the digest of its address: users who have connected the same one share what it is allowed. Without
+Postgres nobody is held back: the provider holds its limits itself, and says so.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from domain.connection_events import Provider
+from gateways.stores.postgres import UNREACHABLE, Pool
+from gateways.stores.rates import Limit, Rates
+
+log = logging.getLogger(__name__)
+
+#: The first free slot of a mailbox, or the first whose holder has been silent for too long.
+TAKE: Final = """
+insert into mailbox_slots as s (mailbox, slot, holder, held_until)
+select $1, n, $2, now() + $4 * interval '1 second' from generate_series(1, $3) n
+where not exists (select from mailbox_slots t where t.mailbox = $1 and t.slot = n and t.held_until > now())
+order by n limit 1
+on conflict (mailbox, slot) do update set holder = excluded.holder, held_until = excluded.held_until
+    where s.held_until <= now()
+returning slot
+"""
+GIVE_BACK: Final = "delete from mailbox_slots where mailbox = $1 and slot = $2 and holder = $3"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What one mailbox may do: `sends` in a window, `at_once` at the same time; None where there is no such limit."""
+
+    sends: Limit | None
+    at_once: int | None
+
+
+class MailboxLimits:
+    """Permits to send. `seconds`: how long a slot is held at the most."""
+
+    def __init__(
+        self, pool: Pool, rates: Rates, allowed: Mapping[Provider, Allowed], *, holder: str, seconds: float
+    ) -> None:
+        self._pool = pool
+        self._rates = rates
+        self._allowed = allowed
+        self._holder = holder
+        self._seconds = seconds
+
+    async def wait_for_rate(self, provider: Provider, mailbox: str) -> float:
+        """Takes a permit of the window; where there is none left, the seconds until there are some again."""
+        limit = self._allowed[provider].sends
+        if limit is None:
+            return 0.0
+        standing = await self._rates.admit(limit, mailbox)
+        return max(0.1, standing.resets_in) if standing.refused else 0.0
+
+    async def take(self, provider: Provider, mailbox: str) -> int | None:
+        """A slot, 0 where the provider has no such limit; None where all are taken."""
+        at_once = self._allowed[provider].at_once
+        if at_once is None:
+            return 0
+        try:
+            found: int | None = await self._pool.fetchval(TAKE, mailbox, self._holder, at_once, self._seconds)
+        except UNREACHABLE:
+            log.warning("a mailbox's slots are not counted")
+            return 0
+        return found
+
+    async def give_back(self, mailbox: str, slot: int) -> None:
+        if slot:
+            try:
+                await self._pool.execute(GIVE_BACK, mailbox, slot, self._holder)
+            except UNREACHABLE:
+                log.warning("a mailbox's slot is given back by time alone")

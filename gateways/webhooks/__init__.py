@@ -1,0 +1,1 @@
+"""Webhooks out: signing what we tell, and asking receivers (Standard Webhooks)."""

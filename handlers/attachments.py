@@ -1,0 +1,138 @@
+"""The ends of attachments: those that no send named in time, and the bytes of those that are over.
+
+A blob is written before the command that names it. Where that command never came, nobody will ever name the blob: it is swept
+once no command could take effect any more.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from domain.attachments import AttachmentDeleted, DeleteAttachment
+from domain.users import UserDeleted
+from handlers.effector import Effect
+from schemas import commands, events, topics
+from schemas.envelope import Record
+from schemas.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+
+NAME: Final = "discard-attachments"
+#: Attachments claimed at once.
+CLAIMS: Final = 200
+#: Seconds to the next look where nothing is due.
+LOOK_SECONDS: Final = 1.0
+#: Seconds between sweeps, and after which a blob that no event has named is nobody's.
+SWEEP_SECONDS: Final = 3600.0
+OLD_SECONDS: Final = 86_400.0
+
+
+class KeepsFiles(Protocol):
+    """Everything raises where the store can't be used now."""
+
+    async def destroy(self, name: str) -> None:
+        """Erases a blob; nothing happens where it is gone already."""
+        ...
+
+    async def destroy_all(self, subject: str) -> None:
+        """Erases every blob of a subject."""
+        ...
+
+    async def older_than(self, kind: str, seconds: float) -> list[str]:
+        """The blobs of subjects of this kind that were written so long ago or earlier."""
+        ...
+
+
+class Due(Protocol):
+    @property
+    def attachment(self) -> str: ...
+    @property
+    def account(self) -> str: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def due(self) -> datetime: ...
+
+
+class KnowsAttachments(Protocol):
+    async def claim(self, limit: int) -> Sequence[Due]:
+        """Attachments whose time is over and that nobody has claimed, claimed for us."""
+        ...
+
+    async def without_attachment(self, blobs: Sequence[str]) -> list[str]:
+        """Those of these blobs that no event has ever named; none where that can't be known now."""
+        ...
+
+
+class AppendsCommands(Protocol):
+    async def command(
+        self, topic: str, key: str, command: Any, *, vocabulary: Vocabulary, subject: str, command_id: str | None = None
+    ) -> Any: ...
+
+
+def effect(blobs: KeepsFiles) -> Effect:
+    """Destroys the bytes of what was deleted, and all of a user who was."""
+
+    async def act(event: AttachmentDeleted | UserDeleted, record: Record) -> None:
+        del record
+        if isinstance(event, UserDeleted):
+            await blobs.destroy_all(event.user)
+        elif event.blob is not None:
+            await blobs.destroy(event.blob)
+
+    return Effect(NAME, topics.ACCOUNT_EVENTS.name, events.ACCOUNT, (AttachmentDeleted, UserDeleted), act)
+
+
+class Ending:
+    """Says of attachments that their time is over, and sweeps blobs that are nobody's."""
+
+    def __init__(
+        self, known: KnowsAttachments, blobs: KeepsFiles, log: AppendsCommands, *, old_seconds: float = OLD_SECONDS
+    ) -> None:
+        self._known = known
+        self._blobs = blobs
+        self._log = log
+        self._old_seconds = old_seconds
+
+    async def run(self) -> None:
+        """Until cancelled; what can't be reached is waited for."""
+        loop, sweep_at = asyncio.get_running_loop(), 0.0
+        while True:
+            ended = 0
+            try:
+                ended = await self.end_due()
+                if loop.time() >= sweep_at:
+                    sweep_at = loop.time() + SWEEP_SECONDS
+                    await self.sweep()
+            except Exception:
+                log.exception("ending attachments waits")
+            if ended < CLAIMS:
+                await asyncio.sleep(LOOK_SECONDS)
+
+    async def end_due(self) -> int:
+        """Once: how many were due. A command's id derives from attachment and time, and its decider compares times."""
+        due = await self._known.claim(CLAIMS)
+        await asyncio.gather(*[self._end(each) for each in due])
+        return len(due)
+
+    async def _end(self, due: Due) -> None:
+        await self._log.command(
+            topics.ACCOUNT_COMMANDS.name,
+            due.account,
+            DeleteAttachment(due.account, due.user, due.attachment, "unused"),
+            vocabulary=commands.ACCOUNT,
+            subject=due.attachment,
+            command_id=f"{due.attachment}@{due.due.timestamp():.3f}",
+        )
+
+    async def sweep(self) -> int:
+        """Once: how many blobs were nobody's."""
+        old = await self._blobs.older_than("usr", self._old_seconds)
+        orphans = await self._known.without_attachment(old)
+        for blob in orphans:
+            await self._blobs.destroy(blob)
+        if orphans:
+            log.warning("blobs of no attachment were destroyed", extra={"count": len(orphans)})
+        return len(orphans)

@@ -1,0 +1,117 @@
+"""What delivering needs of the house: see `deliver.py`."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from domain.connection_events import Call, Provider
+from domain.delivery import Answer, Found
+from domain.fields import Sealed
+from domain.outgoing import Access, OutgoingMail, Traces
+from domain.send_commands import NoteDraft, NoteTransmission
+from domain.send_events import AttemptStarted, DraftRecorded, TransmissionStarted
+
+Trace = Mapping[str, str]
+
+
+class AsksDecider(Protocol):
+    async def ask(self, command: Any, trace: Trace) -> Any:
+        """The first event that follows from the command; raises where none comes in time."""
+        ...
+
+
+class Opened(Protocol):
+    @property
+    def mail(self) -> OutgoingMail: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def scopes(self) -> list[str]: ...
+
+
+class OpensMails(Protocol):
+    async def open(self, send: str, connection: str) -> Any:
+        """The mail as it is to go out; None where what it is made of is gone for good. Raises where it can't be had now."""
+        ...
+
+    async def address(self, connection: str) -> tuple[str, list[str]] | None:
+        """Whose mailbox it is, and the scopes that were granted."""
+        ...
+
+    async def sealed(self, user: str, send: str, attempt: int, said: str) -> Sealed | None: ...
+
+
+class NotesUse(Protocol):
+    def note(self, connection: str, user: str, call: Call) -> None: ...
+
+
+class LimitsMailboxes(Protocol):
+    async def wait_for_rate(self, provider: Provider, mailbox: str) -> float:
+        """0, with a permit taken; or the seconds until there are permits again."""
+        ...
+
+    async def take(self, provider: Provider, mailbox: str) -> int | None:
+        """One of the few sends at a time that the mailbox is allowed; None where there is none left."""
+        ...
+
+    async def give_back(self, mailbox: str, slot: int) -> None: ...
+
+
+class Measures(Protocol):
+    def dispatched(self, provider: Provider, seconds: float) -> None: ...
+
+    def attempted(self, provider: Provider, outcome: str, code: str | None) -> None: ...
+
+
+class SendsMail(Protocol):
+    """One provider."""
+
+    async def send(self, mail: OutgoingMail, access: Access, traces: Traces, notes: Any) -> Answer: ...
+
+    async def look(self, traces: Traces, access: Access, *, last: bool) -> Found: ...
+
+
+class NotGranted(Exception):
+    """The attempt is not ours any more: the decider has taken back what it granted, or nobody can be asked."""
+
+
+class Notes:
+    """What one attempt has on record; see `Notes` of the providers' interface.
+
+    `ends_at` is the attempt's deadline by the loop's clock, counted from before the decider was asked: never later than the
+    deadline that is on record.
+    """
+
+    def __init__(self, decider: AsksDecider, granted: AttemptStarted, trace: Trace, *, ends_at: float) -> None:
+        self._decider = decider
+        self._granted = granted
+        self._trace = trace
+        self._ends_at = ends_at
+        self.draft_id = granted.draft
+        self.draft_message = granted.draft_message
+        #: Whether anything is on record by which the mail may have left.
+        self.touched = granted.draft is not None
+
+    async def draft(self, draft: str, message: str | None = None) -> None:
+        """Raises NotGranted."""
+        noted = NoteDraft(self._granted.send, self._granted.user, self._granted.attempt, draft, message)
+        await self._on_record(noted, DraftRecorded)
+        self.draft_id, self.draft_message = draft, message
+
+    async def transmission(self) -> None:
+        """Raises NotGranted."""
+        noted = NoteTransmission(self._granted.send, self._granted.user, self._granted.attempt)
+        await self._on_record(noted, TransmissionStarted)
+
+    def seconds_left(self) -> float:
+        return self._ends_at - asyncio.get_running_loop().time()
+
+    async def _on_record(self, command: Any, wanted: type) -> None:
+        try:
+            answer = await self._decider.ask(command, self._trace)
+        except Exception as error:
+            # It may be on record all the same. Then a timer doubts it, and the provider is asked.
+            raise NotGranted("the decider does not answer") from error
+        if not isinstance(answer, wanted):
+            raise NotGranted(getattr(answer, "reason", type(answer).__name__))
+        self.touched = True

@@ -1,0 +1,53 @@
+"""The effect that works off what is due of sends: attempts, and looks after those in doubt."""
+
+from typing import Final
+
+from domain.connection_events import Provider
+from handlers.deliver import Delivering
+from handlers.effector import Effect
+from handlers.reconcile import Reconciling
+from schemas.envelope import Record
+from schemas.topics import DELIVER
+from schemas.work import WORK, DeliverSend, LookForSend, Work
+
+NAME: Final = "deliver"
+#: Sends of one provider, and of one connection, that are under way in this process at the same time.
+AT_ONCE: Final = 256
+OF_ONE: Final[dict[Provider, int]] = {"gmail": 8, "outlook": 4, "smtp": 3}
+#: Sends of one connection that wait in memory; more are put off, so that they hold up no other.
+WAITING: Final = 500
+#: Records of one partition in memory.
+UNFINISHED: Final = 10_000
+#: Seconds that attempts under way have to end when the process does.
+DRAIN_SECONDS: Final = 12.0
+
+
+def effect(delivering: Delivering, reconciling: Reconciling) -> Effect:
+    """Acts on the topics `deliver.*`, each provider's by itself."""
+
+    async def act(work: Work, record: Record) -> None:
+        if isinstance(work, LookForSend):
+            await reconciling.act(work, record)
+        else:
+            await delivering.act(work, record)
+
+    async def surplus(work: Work, record: Record) -> None:
+        if isinstance(work, LookForSend):
+            await reconciling.act(work, record)
+        else:
+            await delivering.later(work, record)
+
+    return Effect(
+        NAME,
+        tuple(topic.name for topic in DELIVER.values()),
+        WORK,
+        (DeliverSend, LookForSend),
+        act,
+        concurrency=AT_ONCE,
+        width={topic.name: OF_ONE[provider] for provider, topic in DELIVER.items()},
+        waiting=WAITING,
+        surplus=surplus,
+        unfinished=UNFINISHED,
+        truth=False,
+        drain_seconds=DRAIN_SECONDS,
+    )

@@ -1,0 +1,67 @@
+"""Follows sends: puts what was dispatched, deferred or is in doubt where it is worked off, and keeps what nobody tries any
+more among the dead letters.
+
+All of it can be done twice: the decider grants one attempt however often it is asked, and a dead letter has the id of its
+event. What gets lost on the way is dispatched again by a timer.
+"""
+
+from typing import Any, Final, Protocol
+
+from domain.send_events import AttemptDeferred, AttemptInDoubt, SendDeadLettered, SendDispatched
+from handlers.effector import Effect
+from handlers.tiers import Waits, trace_of
+from schemas import events, topics
+from schemas.envelope import Record
+from schemas.work import DeliverSend, LookForSend
+
+NAME: Final = "dispatch"
+
+
+class KeepsDeadLetters(Protocol):
+    async def keep(self, record: Record, *, cause: str) -> str: ...
+
+
+class Dispatching:
+    """What the effect needs: a queue of work, and a place for dead letters."""
+
+    def __init__(self, waits: Waits, letters: KeepsDeadLetters) -> None:
+        self._waits = waits
+        self._letters = letters
+
+    async def act(self, event: Any, record: Record) -> None:
+        match event:
+            case SendDispatched():
+                work = DeliverSend(event.send, event.user, event.connection, event.provider, event.mailbox)
+                await self._waits.put(work, trace_of(record))
+            case AttemptDeferred() if event.overdue_at > event.next_at:  # a longer wait is a timer's alone
+                work = DeliverSend(
+                    event.send, event.user, event.connection, event.provider, event.mailbox, event.next_at
+                )
+                await self._waits.put(work, trace_of(record))
+            case AttemptInDoubt() if event.provider != "smtp":  # which can't be asked
+                await self._waits.put(_first_look(event), trace_of(record))
+            case SendDeadLettered():
+                await self._letters.keep(record, cause=event.code)
+
+
+def _first_look(event: AttemptInDoubt) -> LookForSend:
+    return LookForSend(
+        event.send,
+        event.user,
+        event.connection,
+        event.provider,
+        event.mailbox,
+        attempt=event.attempt,
+        message_id=event.message_id,
+        number=0,
+        first=event.look_at,
+        due=event.look_at,
+        draft=event.draft,
+        draft_message=event.draft_message,
+    )
+
+
+def effect(dispatching: Dispatching) -> Effect:
+    """Acts on whatever asks for work on a send."""
+    wants = (SendDispatched, AttemptDeferred, AttemptInDoubt, SendDeadLettered)
+    return Effect(NAME, topics.SEND_EVENTS.name, events.SEND, wants, dispatching.act, concurrency=64, width=16)

@@ -1,0 +1,191 @@
+"""Makes the attempts: asks a receiver, and reports what came of it.
+
+One receiver in trouble must not hold up another, nor its own deliveries the queue. Each has a few attempts in flight. While
+it fails it has one, and what comes for it meanwhile goes back to a retry tier as it is, without counting as an attempt; so
+does what comes for one that asked to be left alone (429, 503), or has very much waiting.
+
+It will be asked again after a crash: then the receiver may hear the same `webhook-id` once more, and what was reported is
+known. At least once is what is promised.
+"""
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+from domain.callbacks import LONGEST_ASKED, Answer, Callback, ReportCallback, Target
+from handlers.effector import Effect
+from handlers.webhook_facts import AppendsCommands
+from handlers.webhook_queue import Queue
+from schemas import commands, topics
+from schemas.envelope import Record, first
+from schemas.webhook_queue import QUEUE, Attempt
+
+log = logging.getLogger(__name__)
+
+NAME: Final = "webhook-deliver"
+#: Attempts in flight in all, and of one endpoint that is well.
+AT_ONCE: Final = 512
+IN_FLIGHT: Final = 8
+#: Deliveries of one endpoint that wait here; more go to a retry tier.
+WAITING: Final = 200
+#: What may be unfinished of a partition.
+UNFINISHED: Final = 5000
+#: Seconds for which what can't be tried now is put off, which a scale shortens: twice as long for each failure in a row.
+PUT_OFF_SECONDS: Final = 5.0
+LONGEST_PUT_OFF_SECONDS: Final = 300.0
+#: Statuses by which a receiver asks to be left alone.
+SLOW_DOWN: Final = frozenset({429, 503})
+#: Receivers that are remembered.
+REMEMBERED: Final = 10_000
+#: Seconds that what has begun gets where the process ends.
+DRAIN_SECONDS: Final = 5.0
+
+
+class FindsTargets(Protocol):
+    async def target(self, callback: Callback) -> Target:
+        """Where it goes, as things stand. Raises where Postgres or the keys can't be reached."""
+        ...
+
+
+class AsksReceivers(Protocol):
+    async def post(self, target: Target, callback: Callback, trace: Mapping[str, str]) -> Answer:
+        """Signs and sends it. Whatever goes wrong is an answer, too."""
+        ...
+
+
+class Measures(Protocol):
+    def attempted(self, outcome: str, seconds: float) -> None: ...
+
+    def put_off(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Receiver:
+    """How one is doing. `rests_until` is by the event loop's clock."""
+
+    in_flight: int = 0
+    failures: int = 0
+    rests_until: float = 0.0
+
+
+class Delivers:
+    """What the effect needs: where to, how, and a way to report."""
+
+    def __init__(
+        self,
+        targets: FindsTargets,
+        receivers: AsksReceivers,
+        queue: Queue,
+        commands_: AppendsCommands,
+        measures: Measures,
+        *,
+        scale: float = 1.0,
+    ) -> None:
+        self._targets = targets
+        self._asks = receivers
+        self._queue = queue
+        self._log = commands_
+        self._measures = measures
+        self._scale = scale
+        self._receivers: OrderedDict[str, Receiver] = OrderedDict()
+
+    async def act(self, work: Attempt, record: Record) -> None:
+        """Makes one attempt, unless its receiver is to be spared."""
+        receiver = self._receiver(work.callback.key)
+        if receiver.rests_until > asyncio.get_running_loop().time() or (receiver.failures and receiver.in_flight):
+            return await self.put_off(work, record)
+        receiver.in_flight += 1
+        try:
+            target = await self._targets.target(work.callback)
+            if target.attempts >= work.attempt:
+                return None  # somebody has reported it already
+            answer = await self._answer(target, work, record)
+            self._learn(receiver, answer)
+        finally:
+            receiver.in_flight -= 1
+        return await self._report(work, answer, record)
+
+    async def put_off(self, work: Attempt, record: Record) -> None:
+        """Has it wait in a tier, as the attempt that it was."""
+        receiver, now = self._receiver(work.callback.key), asyncio.get_running_loop().time()
+        seconds = min(PUT_OFF_SECONDS * 2 ** min(receiver.failures, 16), LONGEST_PUT_OFF_SECONDS) * self._scale
+        seconds = max(seconds * random.uniform(1, 1.2), receiver.rests_until - now)  # noqa: S311 - spreads what comes back
+        due = datetime.now(UTC) + timedelta(seconds=seconds)
+        await self._queue.put(replace(work, due=due), first(record.headers))
+        self._measures.put_off()
+
+    async def _answer(self, target: Target, work: Attempt, record: Record) -> Answer:
+        if target.refused is not None:
+            return Answer(0, error=target.refused)
+        began = asyncio.get_running_loop().time()
+        answer = await self._asks.post(target, work.callback, first(record.headers))
+        outcome = "delivered" if answer.ok else answer.error or "refused"
+        self._measures.attempted(outcome, asyncio.get_running_loop().time() - began)
+        return answer
+
+    async def _report(self, work: Attempt, answer: Answer, record: Record) -> None:
+        """Until it stands in the log: to ask the receiver again would be worse than to wait."""
+        callback, pause = work.callback, 0.1
+        report = ReportCallback(
+            callback.delivery,
+            work.attempt,
+            datetime.now(UTC),
+            answer.took_ms,
+            self._scale,
+            answer.status,
+            answer.error,
+            answer.retry_after,
+        )
+        while True:
+            try:
+                await self._log.command(
+                    topics.WEBHOOK_COMMANDS.name,
+                    callback.key,
+                    report,
+                    vocabulary=commands.WEBHOOK,
+                    subject=callback.delivery,
+                    command_id=f"{callback.delivery}.{work.attempt}.report",
+                    trace=first(record.headers),
+                )
+            except Exception:
+                log.exception("a report waits", extra={"delivery": callback.delivery})
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 10)
+            else:
+                return
+
+    def _receiver(self, key: str) -> Receiver:
+        found = self._receivers.setdefault(key, Receiver())
+        self._receivers.move_to_end(key)
+        while len(self._receivers) > REMEMBERED and not next(iter(self._receivers.values())).in_flight:
+            self._receivers.popitem(last=False)
+        return found
+
+    @staticmethod
+    def _learn(receiver: Receiver, answer: Answer) -> None:
+        receiver.failures = 0 if answer.ok else receiver.failures + 1
+        if answer.status in SLOW_DOWN:
+            seconds = min(answer.retry_after or 0, LONGEST_ASKED.total_seconds())
+            receiver.rests_until = asyncio.get_running_loop().time() + seconds
+
+
+def effect(delivers: Delivers) -> Effect:
+    return Effect(
+        NAME,
+        topics.WEBHOOK_DELIVER.name,
+        QUEUE,
+        Attempt,
+        delivers.act,
+        concurrency=AT_ONCE,
+        width=IN_FLIGHT,
+        waiting=WAITING,
+        surplus=delivers.put_off,
+        unfinished=UNFINISHED,
+        truth=False,
+        drain_seconds=DRAIN_SECONDS,
+    )

@@ -1,0 +1,153 @@
+"""Turns what happened into deliveries: one for each endpoint of the account that wants to be told of it.
+
+A delivery's id derives from the event's and the endpoint's, and the decider knows what it has heard before, so an effect
+that is asked twice tells nobody twice. Nobody is told of what happened before the endpoint was there: a log that is read again
+from its beginning tells nothing.
+
+A receiver will ask us about what it hears. So nothing is told before the tables show it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Final, Protocol
+
+from domain.callbacks import Callback, RequestCallback
+from domain.fields import Sealed
+from domain.webhook_words import OF_CONNECTIONS, OF_MAILBOXES, OF_SENDS, Said, said
+from handlers.effector import Effect
+from schemas import commands, events, topics
+from schemas.envelope import Record, Source, first
+from schemas.ids import ALPHABET
+from schemas.vocabulary import Vocabulary, encode
+
+#: Characters of a delivery's id after its prefix: 130 bits of a digest.
+ID_CHARACTERS: Final = 26
+#: Seconds between looks whether the tables show an event.
+GLANCE_SECONDS: Final = 0.05
+#: How an owner's id begins that is an account, and no mailbox that is its own.
+OF_ACCOUNT: Final = "acc_"
+
+
+class NotFoldedYet(Exception):
+    """The tables do not show yet what the event rests on: it is tried again."""
+
+
+class FindsEndpoints(Protocol):
+    """Whom to tell. Everything raises where Postgres can't be reached."""
+
+    async def wanting(self, account: str, kind: str, at: datetime) -> Sequence[str]:
+        """The account's enabled endpoints that were there at that time and want events of this kind."""
+        ...
+
+    async def owner_of(self, connection: str) -> str | None:
+        """The account that a connection belongs to; None where the tables don't show it yet."""
+        ...
+
+    async def shown(self, source: Source) -> bool:
+        """Whether every table that shows events of this record's topic is past it."""
+        ...
+
+
+class FindsCallbacks(Protocol):
+    """The `callbackUrl`s that sends brought along."""
+
+    async def of_send(self, send: str) -> tuple[Sealed | None, str | None]:
+        """The URL, sealed under its user's key, and the account's endpoint of the same URL where there is one."""
+        ...
+
+
+class AppendsCommands(Protocol):
+    async def command(
+        self,
+        topic: str,
+        key: str,
+        command: Any,
+        *,
+        vocabulary: Vocabulary,
+        subject: str,
+        command_id: str | None = None,
+        trace: Any = None,
+    ) -> Any: ...
+
+
+class Tells:
+    """What the effects need: whom to tell, and a way to say so."""
+
+    def __init__(
+        self, endpoints: FindsEndpoints, log: AppendsCommands, callbacks: FindsCallbacks | None = None
+    ) -> None:
+        self._endpoints = endpoints
+        self._callbacks = callbacks
+        self._log = log
+
+    async def act(self, event: object, record: Record) -> None:
+        """Requests a delivery for each endpoint that is to be told of this event."""
+        found = said(event)
+        if found is None or not (found.account or OF_ACCOUNT).startswith(OF_ACCOUNT):
+            return
+        account = found.account or await self._owner(found)
+        headers = first(record.headers)
+        endpoints = [*await self._endpoints.wanting(account, found.type, datetime.fromisoformat(headers["ce_time"]))]
+        url = None
+        if self._callbacks is not None and isinstance(event, OF_SENDS) and found.message:
+            url, same = await self._callbacks.of_send(found.message)
+            if same is not None:
+                endpoints, url = [*{*endpoints, same}], None
+        if not endpoints and url is None:
+            return
+        while not await self._endpoints.shown(record.source):  # noqa: ASYNC110 - it is Postgres that knows
+            await asyncio.sleep(GLANCE_SECONDS)
+        body = body_of(found, headers["ce_time"])
+        for endpoint in endpoints:
+            delivery = delivery_id(headers["ce_id"], endpoint)
+            await self._request(Callback(delivery, account, endpoint, found.type, body, found.message), headers)
+        if url is not None:
+            delivery = delivery_id(headers["ce_id"], account)
+            callback = Callback(delivery, account, None, found.type, body, found.message, url, found.user)
+            await self._request(callback, headers)
+
+    async def _owner(self, found: Said) -> str:
+        account = await self._endpoints.owner_of(found.connection or "")
+        if account is None:
+            raise NotFoldedYet(found.connection)
+        return account
+
+    async def _request(self, callback: Callback, headers: dict[str, str]) -> None:
+        await self._log.command(
+            topics.WEBHOOK_COMMANDS.name,
+            callback.key,
+            RequestCallback(callback),
+            vocabulary=commands.WEBHOOK,
+            subject=callback.delivery,
+            command_id=f"{callback.delivery}.requested",
+            trace=headers,
+        )
+
+
+def body_of(found: Said, at: str) -> str:
+    """The JSON that a receiver gets (Standard Webhooks, "payload structure"); `at` is when it happened (RFC 3339)."""
+    return encode({"type": found.type, "timestamp": at, "data": found.data}).decode()
+
+
+def delivery_id(event: str, receiver: str) -> str:
+    """The same for the same event and receiver."""
+    number = int.from_bytes(sha256(f"{event}\x1f{receiver}".encode()).digest())
+    return "whd_" + "".join(ALPHABET[number >> 5 * place & 31] for place in range(ID_CHARACTERS))
+
+
+def effects(tells: Tells) -> tuple[Effect, ...]:
+    """One for each topic in which something happens that is told of."""
+    return (
+        Effect(
+            "webhooks-of-mailboxes",
+            topics.MAILBOX_EVENTS.name,
+            events.MAILBOX,
+            OF_MAILBOXES,
+            tells.act,
+            concurrency=16,
+        ),
+        Effect("webhooks-of-connections", topics.CONNECTION_EVENTS.name, events.CONNECTION, OF_CONNECTIONS, tells.act),
+        Effect("webhooks-of-sends", topics.SEND_EVENTS.name, events.SEND, OF_SENDS, tells.act, concurrency=16),
+    )

@@ -1,0 +1,122 @@
+"""Puts attempts at deliveries where they wait for their time, and sees to what follows when one is given up.
+
+What is to be tried follows from `webhook.events`: a delivery that was requested, deferred, or is sent again. It waits in the
+largest tier that is not longer than the time left; `webhook_tiers.py` moves it on.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+
+from domain.callbacks import CallbackAbandoned, CallbackDeferred, CallbackRequested, CallbackResent
+from domain.webhooks import DisableWebhook
+from handlers.context import KeepsDeadLetters
+from handlers.effector import Effect
+from handlers.webhook_facts import AppendsCommands
+from schemas import commands, events, topics
+from schemas.envelope import Headers, Record, command_headers, first
+from schemas.topics import WEBHOOK_DELIVER, WEBHOOK_RETRY
+from schemas.vocabulary import encode
+from schemas.webhook_queue import QUEUE, Attempt
+
+#: Why a delivery was given up that its receiver should have had: then a letter is kept, and the endpoint is disabled.
+IN_VAIN: Final = {"gone": "gone", "attempts_exhausted": "abandoned"}
+
+
+class AppendsRecords(Protocol):
+    async def append(
+        self, topic: str, key: str, value: bytes, headers: Headers, *, lapses: bool = True
+    ) -> tuple[int, int]: ...
+
+
+class Queue:
+    """The topics in which attempts wait. `scale` is the factor on how long each tier is."""
+
+    def __init__(self, log: AppendsRecords, *, scale: float = 1.0) -> None:
+        self._log = log
+        self._scale = scale
+
+    def tier(self, left: timedelta) -> str:
+        """Where what is due after so long waits."""
+        if left <= timedelta(0):
+            return WEBHOOK_DELIVER.name
+        fitting = [topic for seconds, topic in WEBHOOK_RETRY.items() if self.length(seconds) <= left]
+        return (fitting or [*WEBHOOK_RETRY.values()][-1:])[0].name
+
+    def length(self, seconds: int) -> timedelta:
+        """How long a tier of so many seconds really is."""
+        return timedelta(seconds=seconds * self._scale)
+
+    async def put(self, work: Attempt, trace: Mapping[str, str]) -> None:
+        """Has it tried when it is due. Raises where the log can't be reached; then it may be there all the same."""
+        now = datetime.now(UTC)
+        await self.move(
+            self.tier(work.due - now),
+            work.callback.key,
+            encode(work),
+            command_headers(
+                command_id=f"{work.callback.delivery}.{work.attempt}",
+                kind=QUEUE.types[Attempt],
+                subject=work.callback.delivery,
+                at=now,
+                trace=trace,
+            ),
+        )
+
+    async def move(self, topic: str, key: str, value: bytes, headers: Headers) -> None:
+        """Appends a record of one of these topics to another as it is."""
+        await self._log.append(topic, key, value, headers, lapses=False)
+
+
+class Waits:
+    """The effect that puts into the queue what is to be tried."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    async def act(self, event: CallbackRequested | CallbackDeferred | CallbackResent, record: Record) -> None:
+        headers = first(record.headers)
+        due = datetime.fromisoformat(headers["ce_time"])
+        match event:
+            case CallbackRequested(callback):
+                work = Attempt(callback, 1, due)
+            case CallbackDeferred(callback, attempt):
+                work = Attempt(callback, attempt + 1, event.next_at)
+            case CallbackResent(callback, attempt):
+                work = Attempt(callback, attempt, due)
+        await self._queue.put(work, headers)
+
+
+class GivesUp:
+    """The effect that keeps what could not be delivered, and disables the endpoint. To do it twice changes nothing."""
+
+    def __init__(self, log: AppendsCommands, letters: KeepsDeadLetters) -> None:
+        self._log = log
+        self._letters = letters
+
+    async def act(self, event: CallbackAbandoned, record: Record) -> None:
+        cause: Any = IN_VAIN.get(event.cause)
+        if cause is None:
+            return
+        await self._letters.keep(record, cause=f"webhook_{cause}")
+        if event.callback.endpoint is not None:
+            await self._log.command(
+                topics.ACCOUNT_COMMANDS.name,
+                event.callback.account,
+                DisableWebhook(event.callback.account, event.callback.endpoint, cause),
+                vocabulary=commands.ACCOUNT,
+                subject=event.callback.endpoint,
+                command_id=f"{event.callback.delivery}.{event.attempt}.disable",
+                trace=first(record.headers),
+            )
+
+
+def effects(queue: Queue, log: AppendsCommands, letters: KeepsDeadLetters) -> tuple[Effect, ...]:
+    """What follows from what is decided about deliveries."""
+    to_try = (CallbackRequested, CallbackDeferred, CallbackResent)
+    waits, gives_up = Waits(queue), GivesUp(log, letters)
+    topic = topics.WEBHOOK_EVENTS.name
+    return (
+        Effect("webhook-queue", topic, events.WEBHOOK, to_try, waits.act, concurrency=64),
+        Effect("webhook-abandoned", topic, events.WEBHOOK, CallbackAbandoned, gives_up.act),
+    )

@@ -1,0 +1,29 @@
+"""Sends round the whole ring: asked for, decided, tried at a provider, and on record."""
+
+import pytest
+
+from domain.send_events import AttemptStarted, DraftRecorded, SendDispatched, SendRequested, SendSent
+from tests.support.send_house import send_house
+
+
+@pytest.fixture
+async def house(servers, database, topic_prefix, tmp_path):
+    async with send_house(servers, database, topic_prefix, tmp_path) as found:
+        yield found
+
+
+async def test_a_mail_goes_out_once_and_each_step_of_it_is_on_record(house):
+    mailbox = await house.connect()
+    send = await house.send(mailbox)
+    row = await house.becomes(send, "sent")
+    (mail,) = await house.gmail.mails()
+    assert mail.recipients == ("bob@example.org",)
+    assert row["provider_message_id"] == mail.id
+    kinds = [type(event) for event in await house.history(send)]
+    assert [kind for kind in kinds if kind in (SendRequested, SendDispatched, AttemptStarted, DraftRecorded, SendSent)] == [
+        SendRequested,
+        SendDispatched,
+        AttemptStarted,
+        DraftRecorded,
+        SendSent,
+    ]
