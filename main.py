@@ -31,7 +31,7 @@ class House:
     def __init__(self, settings: "Settings", stack: AsyncExitStack) -> None:
         from prometheus_client import CollectorRegistry, ProcessCollector
 
-        from gateways.stores.blobs import LocalBlobs
+        from gateways.stores.blobs_chosen import open_blobs
         from gateways.stores.keyset import open_keyset
 
         assert settings.kafka is not None
@@ -41,7 +41,7 @@ class House:
         self.database_url = settings.database_url.get_secret_value()
         self.stack = stack
         self.keyset = open_keyset(settings.keyset_path)
-        self.blobs = LocalBlobs(settings.blobs_path)
+        self.blobs = open_blobs(settings.blobs, settings.blobs_path, endpoint=settings.blobs_endpoint)
         self.metrics = CollectorRegistry()
         self.checks: dict[str, Callable[[], Coroutine[Any, Any, str | None]]] = {}
         ProcessCollector(registry=self.metrics)
@@ -132,6 +132,8 @@ async def open_http(house: House) -> None:
         public_url=settings.public_url or f"http://{settings.http}",
         return_urls=settings.return_urls,
         allow_private_hosts=settings.allow_private_hosts,
+        attachment_days=settings.attachment_days,
+        link_seconds=settings.link_seconds,
         metrics=house.metrics,
     )
     await opening.open_http(parts, house.stack)
@@ -178,11 +180,12 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     from gateways.log.raw_mail import RawMailLog
     from gateways.parser.measured import MeasuredParserPool
     from gateways.stores import sealing
+    from gateways.stores.due_attachments import DueAttachments
     from gateways.stores.shared_grants import SharedGrants
     from gateways.stores.snapshots import Snapshots
     from gateways.stores.work_positions import Destruction, TimerClaims
     from gateways.work_measures import DecisionMeasures, TimerMeasures
-    from handlers import accounts, close_users, connections, discard, mailboxes, parse, revoke, sends
+    from handlers import accounts, attachments, close_users, connections, discard, mailboxes, parse, revoke, sends
     from handlers.decider import Decider
     from handlers.reporting import Reports
     from handlers.timers import Timers
@@ -209,12 +212,14 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     effects = (
         parse.effect(later),
         discard.effect(house.blobs),
+        attachments.effect(house.blobs),
         close_users.effect(house.command_log, house.keyring),
         revoke.effect(revoke.Revoking(house.vault, providers, grants, reports, scale=house.settings.retry_scale)),
     )
     run_effects(house, subscriptions, effects, in_a_hurry=False)
     timers = Timers(TimerClaims(house.pool), house.command_log, Destruction(house.keyring, house.blobs))
-    in_background(house.stack, timers.run(), TimerMeasures(house.pool, house.metrics).run())
+    ending = attachments.Ending(DueAttachments(house.pool, log), house.blobs, house.command_log)
+    in_background(house.stack, timers.run(), TimerMeasures(house.pool, house.metrics).run(), ending.run())
     refreshing = keep_connected(house, log, reports)
     await deliver_sends(house, subscriptions, refreshing, letters)
 
@@ -248,6 +253,7 @@ async def deliver_sends(house: House, subscriptions: Any, refreshing: Any, lette
     from handlers import delivery_effect, dispatch, send_connections, tiers
     from handlers.accesses import Accesses
     from handlers.deliver import BESIDE_THE_CALL, Delivering
+    from handlers.deliver_parts import Parts
     from handlers.reconcile import Reconciling
     from handlers.send_reports import SendReports
     from handlers.send_timers import SendTimers
@@ -275,11 +281,8 @@ async def deliver_sends(house: House, subscriptions: Any, refreshing: Any, lette
         holder=worker,
         seconds=timeout + BESIDE_THE_CALL,
     )
-    delivering = Delivering(
-        Claims(log, tail), mails, accesses, providers, limits, waits, reports, uses, measures,
-        worker=worker, timeout=timeout, scale=scale,
-    )  # fmt: skip
-    reconciling = Reconciling(mails, accesses, providers, waits, reports, uses, scale=scale)
+    parts = Parts(Claims(log, tail), mails, accesses, providers, limits, waits, reports, uses, measures, scale=scale)
+    delivering, reconciling = Delivering(parts, worker=worker, timeout=timeout), Reconciling(parts)
     effects = (
         dispatch.effect(dispatch.Dispatching(waits, letters)),
         delivery_effect.effect(delivering, reconciling),

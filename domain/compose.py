@@ -106,8 +106,8 @@ def _multipart(mail: OutgoingMail, kind: str, parts: list[bytes]) -> bytes:
     # "=_" is in nothing that is quoted-printable or base64 (RFC 2045, 6.7), so the boundary is in no part.
     boundary = "=_" + hashlib.sha256(f"{kind} {mail.message_id}".encode()).hexdigest()[:32]
     head = field("Content-Type", f'multipart/{kind};\r\n boundary="{boundary}"').encode("ascii")
-    between = f"--{boundary}\r\n".encode("ascii")
-    return b"".join([head, b"\r\n", *(piece for part in parts for piece in (between, part)), between[:-2], b"--\r\n"])
+    delimiter = f"\r\n--{boundary}".encode("ascii")
+    return head + b"".join(piece for part in parts for piece in (delimiter, b"\r\n", part)) + delimiter + b"--\r\n"
 
 
 def _text_part(content_type: str, text: str, where: str) -> bytes:

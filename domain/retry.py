@@ -47,11 +47,14 @@ def next_try(
     return _whole(now, (wait if counted else min(wait, LONGEST_OWN)) * scale * (1 + SPREAD * spread))
 
 
-def overdue_at(next_at: datetime, now: datetime, scale: float) -> datetime:
-    """When a timer looks after what should have been tried at `next_at`; that very time where only a timer waits for it."""
+def overdue_at(next_at: datetime, now: datetime, scale: float, *, dispatches: int = 0) -> datetime:
+    """When a timer looks after what should have been tried at `next_at`; that very time where only a timer waits for it.
+
+    Later and later with each of `dispatches` in vain: where very many wait for their turn, nothing is wrong with them.
+    """
     if next_at - now > LONGEST_TIER * scale:
         return next_at
-    return _whole(next_at, max(OVERDUE * scale, SHORTEST))
+    return _whole(next_at, max(min(OVERDUE * 2 ** min(dispatches, 8), LONGEST_OWN) * scale, SHORTEST))
 
 
 def look_at(number: int, first: datetime, scale: float) -> datetime | None:

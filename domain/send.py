@@ -6,6 +6,7 @@ or is in doubt, and an attempt in doubt is left only by proof. What one attempt 
 next one sends.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Final, Literal, assert_never
 
@@ -118,7 +119,8 @@ def _request(documents: Documents, send: Send | None, command: RequestSend, now:
 def _dispatched(
     command: RequestSend | StartSend | WakeSend | RedriveSend, of: RequestSend | Send, chosen: Known, now: datetime
 ) -> SendDispatched:
-    overdue = retry.overdue_at(now, now, command.scale)
+    dispatches = of.dispatches if isinstance(of, Send) else 0
+    overdue = retry.overdue_at(now, now, command.scale, dispatches=dispatches)
     return SendDispatched(command.send, of.user, of.owner, chosen.connection, chosen.provider, chosen.mailbox, overdue)
 
 
@@ -152,6 +154,7 @@ def _redrive(send: Send, command: RedriveSend, now: datetime) -> list[SendEvent]
     if send.state not in REDRIVEN:
         return [_refused(command, "sent" if send.state == "sent" else "not_ended")]
     redriven = SendRedriven(command.send, send.user, send.owner, command.by)
+    send = replace(send, dispatches=0)
     if _is_bound(send):
         left = is_live(command.connections, send.connection)
         return [redriven, _again(send, command, now) if left else _failed(command.send, send, "connection_revoked")]

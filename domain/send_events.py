@@ -193,7 +193,7 @@ class AttemptDeferred:
 
 @dataclass(frozen=True, slots=True)
 class AttemptInDoubt:
-    """Nobody knows whether the mail went out. Until `until` the provider is asked; it is not sent again before."""
+    """Nobody knows whether the mail went out. Until `until` the provider is asked, and no attempt is granted."""
 
     send: str
     user: str

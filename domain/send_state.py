@@ -50,9 +50,10 @@ State = Literal[
 class Send:
     """One send. `due` is when its timer has something to do.
 
-    `counted` and `waits` are attempts since it began, or was redriven. `named`: the caller named the connection, so there is
-    no other. `waiting_since`: the first of the waits that a provider asked for, with no counted attempt since. `waits_for`
-    and `doubt` are the codes of the last deferral and the last doubt. `transmitted`: it may have gone out without a draft.
+    `counted` and `waits` are attempts since it began, or was redriven; `dispatches` is how often it was dispatched since the
+    last attempt. `named`: the caller named the connection, so there is no other. `waiting_since`: the first of the waits that
+    a provider asked for, with no counted attempt since. `waits_for` and `doubt` are the codes of the last deferral and the
+    last doubt. `transmitted`: it may have gone out without a draft.
     """
 
     user: str
@@ -68,6 +69,7 @@ class Send:
     attempt: int = 0
     counted: int = 0
     waits: int = 0
+    dispatches: int = 0
     waiting_since: datetime | None = None
     waits_for: DeferredCode | None = None
     doubt: InDoubtCode | None = None
@@ -161,10 +163,16 @@ def _evolved(  # noqa: PLR0911 - one return for each event
                 provider=event.provider,
                 mailbox=event.mailbox,
                 due=event.overdue_at,
+                dispatches=send.dispatches + 1,
             )
         case AttemptStarted():
             return replace(
-                send, state="sending", attempt=event.attempt, due=event.deadline, touched=event.draft is not None
+                send,
+                state="sending",
+                attempt=event.attempt,
+                due=event.deadline,
+                touched=event.draft is not None,
+                dispatches=0,
             )
         case DraftRecorded():
             return replace(send, draft=event.draft, draft_message=event.message, touched=True)
@@ -177,7 +185,7 @@ def _evolved(  # noqa: PLR0911 - one return for each event
         case AttemptInDoubt():
             return replace(send, state="in_doubt", due=event.until, doubt=event.code)
         case SendRedriven():
-            return replace(send, state="queued", due=None, counted=0, waits=0, waiting_since=None)
+            return replace(send, state="queued", due=None, counted=0, waits=0, dispatches=0, waiting_since=None)
         case _:
             return replace(send, state=_end(event), due=None)
 

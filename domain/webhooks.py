@@ -239,8 +239,9 @@ def decide(documents: Mapping[Key, object | None], command: WebhookCommand, now:
 
 
 def _added(documents: Mapping[Key, object | None], held: Webhooks, command: AddWebhook) -> WebhookEvent:
-    hooked = documents.get(("hooked", f"{command.account}/{command.idempotency_key}"))
-    if command.idempotency_key and isinstance(hooked, Hooked):
+    key = command.idempotency_key
+    hooked = documents.get(("hooked", f"{command.account}/{key}")) if key else None
+    if isinstance(hooked, Hooked):
         same = hooked.request == command.request
         return replace(_refused(command, "repeated" if same else "idempotency_key_reused"), of=hooked.endpoint)
     if command.endpoint in held.endpoints:

@@ -1,4 +1,4 @@
-"""How sends are doing, for Prometheus: how many wait in which state, how soon they are tried, and what came of each attempt."""
+"""How sends are doing, for Prometheus: how many wait in which state, how soon they are tried, what came of each attempt."""
 
 import asyncio
 import logging

@@ -27,6 +27,8 @@ LOOK_SECONDS: Final = 1.0
 #: Seconds between sweeps, and after which a blob that no event has named is nobody's.
 SWEEP_SECONDS: Final = 3600.0
 OLD_SECONDS: Final = 86_400.0
+#: What tells an attachment's blob from others of its user.
+OF_ATTACHMENT: Final = "/att_"
 
 
 class KeepsFiles(Protocol):
@@ -129,7 +131,7 @@ class Ending:
 
     async def sweep(self) -> int:
         """Once: how many blobs were nobody's."""
-        old = await self._blobs.older_than("usr", self._old_seconds)
+        old = [name for name in await self._blobs.older_than("usr", self._old_seconds) if OF_ATTACHMENT in name]
         orphans = await self._known.without_attachment(old)
         for blob in orphans:
             await self._blobs.destroy(blob)

@@ -7,32 +7,20 @@ what came of it is told until it is heard. A worker that dies in between is miss
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
-from domain.connection_events import Call, Provider
+from domain.connection_events import Call
 from domain.delivery import Accepted, Answer, Deferred, InDoubt, Refused, TokenRefused
 from domain.outgoing import Traces
 from domain.send_commands import ClaimAttempt, ReportAttempt
 from domain.send_events import AttemptRefused, AttemptStarted
-from handlers.accesses import Accesses, Revoked
-from handlers.deliver_parts import (
-    AsksDecider,
-    LimitsMailboxes,
-    Measures,
-    NotesUse,
-    NotGranted,
-    Notes,
-    OpensMails,
-    Opened,
-    SendsMail,
-    Trace,
-)
+from handlers.accesses import Revoked
+from handlers.deliver_parts import Notes, NotGranted, Opened, Parts, Trace
+from handlers.pauses import Pauses
 from handlers.refresh_parts import TokenUnavailable
-from handlers.send_reports import SendReports
-from handlers.tiers import Waits, trace_of
+from handlers.tiers import trace_of
 from schemas.envelope import Record
 from schemas.work import DeliverSend
 
@@ -42,81 +30,64 @@ log = logging.getLogger(__name__)
 BESIDE_THE_CALL: Final = 30.0
 #: Seconds until a mailbox that has as many sends under way as it may is asked for again.
 BUSY_SECONDS: Final = 1.0
+#: Seconds until a send comes back before which very many of its connection wait.
+LATER_SECONDS: Final = 60.0
 
 
 class Delivering:
-    """What the effect needs. `timeout` are the seconds that one call to a provider may take, `worker` is who tries."""
+    """Attempts. `timeout` are the seconds that one call to a provider may take, `worker` is who tries."""
 
-    def __init__(
-        self,
-        decider: AsksDecider,
-        mails: OpensMails,
-        accesses: Accesses,
-        providers: Mapping[Provider, SendsMail],
-        limits: LimitsMailboxes,
-        waits: Waits,
-        reports: SendReports,
-        uses: NotesUse,
-        measures: Measures,
-        *,
-        worker: str,
-        timeout: float,
-        scale: float = 1.0,
-    ) -> None:
-        self._decider = decider
-        self._mails = mails
-        self._accesses = accesses
-        self._providers = providers
-        self._limits = limits
-        self._waits = waits
-        self._reports = reports
-        self._uses = uses
-        self._measures = measures
+    def __init__(self, parts: Parts, *, worker: str, timeout: float) -> None:
+        self._parts = parts
         self._worker = worker
-        self._seconds = timeout + BESIDE_THE_CALL * scale
-        self._scale = scale
+        self._seconds = timeout + BESIDE_THE_CALL * parts.scale
+        self._pauses = Pauses(scale=parts.scale)
 
     async def act(self, work: DeliverSend, record: Record) -> None:
         """Tries a send, or puts the work where it waits until it may be tried."""
-        trace = trace_of(record)
-        slot = await self._limits.take(work.provider, work.mailbox)
+        limits = self._parts.limits
+        slot = await limits.take(work.provider, work.mailbox)
         if slot is None:
-            return await self._put_off(work, trace, BUSY_SECONDS * self._scale)
+            busy = datetime.now(UTC) + timedelta(seconds=BUSY_SECONDS * self._parts.scale)
+            return await self._parts.waits.put(replace(work, due=busy), trace_of(record))
         try:
-            opened = await self._mails.open(work.send, work.connection)
-            wait = await self._limits.wait_for_rate(work.provider, work.mailbox)
-            if wait:
-                return await self._put_off(work, trace, wait)
-            await self._try(work, opened, record, trace)
+            opened = await self._parts.mails.open(work.send, work.connection)
+            known = self._pauses.answer(work.mailbox)
+            if known is None:
+                wait = await limits.wait_for_rate(work.provider, work.mailbox)
+                known = Deferred("rate_limited", wait, counted=False) if wait else None
+            await self._try(work, record, opened, known)
         finally:
-            await self._limits.give_back(work.mailbox, slot)
+            await limits.give_back(work.mailbox, slot)
 
     async def later(self, work: DeliverSend, record: Record) -> None:
-        """Too many of its mailbox wait already: it comes back when there is room, and holds up nobody else."""
-        await self._put_off(work, trace_of(record), 10 * self._scale)
+        """Too many of its connection wait already: it is told to come back, and holds up nobody else."""
+        wait = Deferred("mailbox_busy", LATER_SECONDS * self._parts.scale, counted=False)
+        await self._try(work, record, None, wait)
 
-    async def _put_off(self, work: DeliverSend, trace: Trace, seconds: float) -> None:
-        await self._waits.put(replace(work, due=datetime.now(UTC) + timedelta(seconds=seconds)), trace)
-
-    async def _try(self, work: DeliverSend, opened: Opened | None, record: Record, trace: Trace) -> None:
+    async def _try(self, work: DeliverSend, record: Record, opened: Opened | None, known: Answer | None) -> None:
+        """Claims an attempt and makes it; where `known` says what would come of it, without asking the provider."""
+        parts, trace = self._parts, trace_of(record)
         ends_at = asyncio.get_running_loop().time() + self._seconds
-        granted = await self._decider.ask(ClaimAttempt(work.send, work.user, self._worker, self._seconds), trace)
+        granted = await parts.decider.ask(ClaimAttempt(work.send, work.user, self._worker, self._seconds), trace)
         if isinstance(granted, AttemptRefused):
             if granted.reason == "not_due" and granted.next_at is not None:
-                await self._waits.put(replace(work, due=granted.next_at), trace)
+                await parts.waits.put(replace(work, due=granted.next_at), trace)
             return
         if not isinstance(granted, AttemptStarted):
             log.error("an attempt was neither granted nor refused", extra={"send": work.send})
             return
-        self._measures.dispatched(
+        parts.measures.dispatched(
             granted.provider, max(0.0, datetime.now(UTC).timestamp() - record.timestamp_ms / 1000)
         )
-        notes = Notes(self._decider, granted, trace, ends_at=ends_at)
+        notes = Notes(parts.decider, granted, trace, ends_at=ends_at)
         try:
-            answer = await self._answer(granted, opened, notes)
+            answer = known or await self._answer(granted, opened, notes)
         except NotGranted as why:
             log.warning("an attempt was given up", extra={"send": work.send, "cause": str(why)})
             return
+        if known is None:
+            self._pauses.heard(work.mailbox, answer)
         await self._report(granted, answer, trace)
 
     # ── one attempt ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,10 +114,12 @@ class Delivering:
     async def _with_access(self, granted: AttemptStarted, opened: Opened, notes: Notes) -> Answer:
         refused: int | None = None
         for _ in range(2):
-            access, version = await self._accesses.access(
+            access, version = await self._parts.accesses.access(
                 granted.connection, opened.address, opened.scopes, refused=refused
             )
-            answer = await self._providers[granted.provider].send(opened.mail, access, _traces(granted, notes), notes)
+            answer = await self._parts.providers[granted.provider].send(
+                opened.mail, access, _traces(granted, notes), notes
+            )
             self._note(granted, answer)
             if not isinstance(answer, TokenRefused):
                 return answer
@@ -158,19 +131,19 @@ class Delivering:
             "ok" if isinstance(answer, Accepted) else "failed" if isinstance(answer, InDoubt | Deferred) else "refused"
         )
         call = Call(datetime.now(UTC), "send", "deliver", granted.send, outcome)
-        self._uses.note(granted.connection, granted.user, call)
+        self._parts.uses.note(granted.connection, granted.user, call)
 
     async def _report(self, granted: AttemptStarted, answer: Answer, trace: Trace) -> None:
-        report = _reported(granted, answer, self._scale)
-        self._measures.attempted(granted.provider, report.outcome, report.code)
+        report = _reported(granted, answer, self._parts.scale)
+        self._parts.measures.attempted(granted.provider, report.outcome, report.code)
         said = getattr(answer, "said", None)
         if said:
             try:
-                sealed = await self._mails.sealed(granted.user, granted.send, granted.attempt, said)
+                sealed = await self._parts.mails.sealed(granted.user, granted.send, granted.attempt, said)
                 report = replace(report, said=sealed)
             except Exception:  # what a provider said is worth less than that its outcome is told
                 log.exception("a provider's words are lost", extra={"send": granted.send})
-        await self._reports.tell_surely(report, trace)
+        await self._parts.reports.tell_surely(report, trace)
 
 
 def _without_token(none: TokenUnavailable) -> Deferred:

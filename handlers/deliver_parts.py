@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from domain.connection_events import Call, Provider
@@ -10,6 +11,9 @@ from domain.fields import Sealed
 from domain.outgoing import Access, OutgoingMail, Traces
 from domain.send_commands import NoteDraft, NoteTransmission
 from domain.send_events import AttemptStarted, DraftRecorded, TransmissionStarted
+from handlers.accesses import Accesses
+from handlers.send_reports import SendReports
+from handlers.tiers import Waits
 
 Trace = Mapping[str, str]
 
@@ -69,6 +73,22 @@ class SendsMail(Protocol):
     async def send(self, mail: OutgoingMail, access: Access, traces: Traces, notes: Any) -> Answer: ...
 
     async def look(self, traces: Traces, access: Access, *, last: bool) -> Found: ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What attempts and looks at them are made with."""
+
+    decider: AsksDecider
+    mails: OpensMails
+    accesses: Accesses
+    providers: Mapping[Provider, SendsMail]
+    limits: LimitsMailboxes
+    waits: Waits
+    reports: SendReports
+    uses: NotesUse
+    measures: Measures
+    scale: float = 1.0
 
 
 class NotGranted(Exception):

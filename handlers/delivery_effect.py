@@ -14,10 +14,10 @@ NAME: Final = "deliver"
 #: Sends of one provider, and of one connection, that are under way in this process at the same time.
 AT_ONCE: Final = 256
 OF_ONE: Final[dict[Provider, int]] = {"gmail": 8, "outlook": 4, "smtp": 3}
-#: Sends of one connection that wait in memory; more are put off, so that they hold up no other.
-WAITING: Final = 500
+#: Sends of one connection that wait in memory; more are told to come back, so that they hold up no other.
+WAITING: Final = 2_000
 #: Records of one partition in memory.
-UNFINISHED: Final = 10_000
+UNFINISHED: Final = 20_000
 #: Seconds that attempts under way have to end when the process does.
 DRAIN_SECONDS: Final = 12.0
 
@@ -49,5 +49,6 @@ def effect(delivering: Delivering, reconciling: Reconciling) -> Effect:
         surplus=surplus,
         unfinished=UNFINISHED,
         truth=False,
+        distinct=True,
         drain_seconds=DRAIN_SECONDS,
     )

@@ -1,13 +1,14 @@
 """The effector's loop: records in, one thing done in the world for each (DESIGN 4, rule 5).
 
-Many records are in flight, in lanes by key: what one key asks for is begun in its order, and one slow key holds up no other. A
-partition's position is its lowest unfinished record, and that is what is committed; so after a crash the effect is asked for
-again, and an effect must bear that (it reports back by command, and the decider knows what it has heard before).
+Many records are in flight, in lanes by key: what one key asks for is begun in its order, and one slow key holds up no other.
+A partition's position is its lowest unfinished record, and that is what is committed; so after a crash the effect is asked
+for again, and an effect must bear that (it reports back by command, and the decider knows what it has heard before).
 
 It follows a truth topic, or topics of work (`Effect.truth`). A partition of which very much is unfinished is paused, and
 goes on where it was: nothing waits but that partition.
 
-What failure means here: an effect that raises is tried again after a back-off, its place in its lane kept; nothing is skipped.
+What failure means here: an effect that raises is tried again after a back-off, in its place; nothing is skipped. Only work
+that can't be read is passed over: it is an order and no fact, and a timer orders again what it was about.
 
 An effect takes part by naming itself: see `Effect`.
 """
@@ -39,9 +40,10 @@ class Effect:
     """One effect: its permanent name, the topics it follows, the types it acts on, and what it does.
 
     `wants` is asked before the record is read any further: most are nobody's business. `concurrency` is how many are acted on
-    at once of each topic, `width` how many of one key, for all topics or by topic. Where more than `waiting` of one key wait, `surplus` is done with the
-    rest in place of `act`. `truth`: whether void records have to be passed over, and a gap is an error. `drain_seconds`: how
-    long what has begun may go on when the process ends; it is then left, and not cut off, where another process takes over.
+    at once of each topic, `width` how many of one key, for all topics or by topic. Where more than `waiting` of one key wait,
+    `surplus` is done with the rest in place of `act`; of work on the same subject only the first waits, where it is
+    `distinct`. `truth`: whether void records have to be passed over, and a gap is an error. `drain_seconds`: how long what
+    has begun may go on when the process ends; where another process takes over, it is then left, and not cut off.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Effect:
     surplus: Act | None = None
     unfinished: int = UNFINISHED
     truth: bool = True
+    distinct: bool = False
     drain_seconds: float = 0.0
 
     @property
@@ -85,6 +88,7 @@ class KeyLane:
     """What waits of one key, and how many of it are being worked off."""
 
     waiting: deque[Record] = field(default_factory=deque)
+    subjects: set[str] = field(default_factory=set)
     workers: int = 0
 
 
@@ -189,11 +193,14 @@ class Effector:
         lane = share.lanes.get(record.key)
         if lane is None:
             lane = share.lanes[record.key] = KeyLane()
-        surplus = self.effect.surplus
-        if surplus and self.effect.waiting is not None and len(lane.waiting) >= self.effect.waiting:
+        surplus, subject = self.effect.surplus, _subject(record) if self.effect.distinct else ""
+        if self.effect.distinct and subject in lane.subjects:
+            share.unfinished.pop(record.offset, None)
+        elif surplus and self.effect.waiting is not None and len(lane.waiting) >= self.effect.waiting:
             self._spawn(share, self._finish(place, share, record, surplus))
         else:
             lane.waiting.append(record)
+            lane.subjects.add(subject)
             if lane.workers < self._width[record.topic]:
                 lane.workers += 1
                 self._spawn(share, self._work_off(place, share, record.key, lane))
@@ -203,11 +210,14 @@ class Effector:
     async def _work_off(self, place: Place, share: Share, key: str, lane: KeyLane) -> None:
         try:
             while lane.waiting:
-                await self._finish(place, share, lane.waiting.popleft(), self.effect.act)
+                record = lane.waiting.popleft()
+                if self.effect.distinct:
+                    lane.subjects.discard(_subject(record))
+                await self._finish(place, share, record, self.effect.act)
         finally:
             lane.workers -= 1
-            if not lane.workers and not lane.waiting:
-                share.lanes.pop(key, None)
+            if not lane.workers and not lane.waiting and share.lanes.get(key) is lane:
+                del share.lanes[key]
 
     async def _finish(self, place: Place, share: Share, record: Record, act: Act) -> None:
         await self._act(record, act)
@@ -224,19 +234,12 @@ class Effector:
                 # Not while it waits for its next try: one that fails holds up its own key only.
                 async with self._room[record.topic]:
                     return await act(self.effect.vocabulary.decode(_kind(record), record.value), record)
-            except InvalidBody:
-                if not self.effect.truth:  # an order, and no fact: what it was about is ordered again by a timer
-                    log.exception("work that can't be read is passed over", extra={"offset": record.offset})
+            except Exception as error:
+                log.exception("an effect fails", extra={"effect": self.effect.name, "offset": record.offset})
+                if isinstance(error, InvalidBody) and not self.effect.truth:
                     return None
-                await self._fails(record, pause)
+                await asyncio.sleep(random.uniform(pause, pause * 2))  # noqa: S311 - spreads retries, hides nothing
                 pause = min(pause * 2, 10)
-            except Exception:
-                await self._fails(record, pause)
-                pause = min(pause * 2, 10)
-
-    async def _fails(self, record: Record, pause: float) -> None:
-        log.exception("an effect is tried again", extra={"effect": self.effect.name, "offset": record.offset})
-        await asyncio.sleep(random.uniform(pause, pause * 2))  # noqa: S311 - spreads retries, hides nothing
 
     async def _commit_behind(self) -> None:
         while True:
@@ -276,3 +279,8 @@ class Effector:
 
 def _kind(record: Record) -> str:
     return first(record.headers).get("ce_type", "")
+
+
+def _subject(record: Record) -> str:
+    found = first(record.headers)
+    return f"{found.get('ce_type', '')}/{found.get('ce_subject', '')}"

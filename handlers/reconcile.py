@@ -1,24 +1,22 @@
-"""Asks providers what became of attempts in doubt, at growing intervals, until it is proven or the last look has shown nothing.
+"""Asks providers what became of attempts in doubt, at growing intervals, until it is proven or there is no further look.
 
 It sends nothing. What it finds is told to the decider, which lets the same draft be sent again only where that is proven to
 be still a draft.
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from domain import retry
-from domain.connection_events import Call, Provider
+from domain.connection_events import Call
 from domain.delivery import Found, NotProven, ProvenAbsent, ProvenSent, TokenRefused
 from domain.outgoing import Traces
 from domain.send_commands import ReportReconciled
-from handlers.accesses import Accesses, Revoked
-from handlers.deliver_parts import NotesUse, OpensMails, SendsMail
+from handlers.accesses import Revoked
+from handlers.deliver_parts import Parts
 from handlers.refresh_parts import TokenUnavailable
-from handlers.send_reports import SendReports
-from handlers.tiers import Waits, trace_of
+from handlers.tiers import trace_of
 from schemas.envelope import Record
 from schemas.work import LookForSend
 
@@ -26,58 +24,44 @@ log = logging.getLogger(__name__)
 
 
 class Reconciling:
-    """What looking needs: access, the providers, and where the next look waits."""
+    """Looks at attempts in doubt."""
 
-    def __init__(
-        self,
-        mails: OpensMails,
-        accesses: Accesses,
-        providers: Mapping[Provider, SendsMail],
-        waits: Waits,
-        reports: SendReports,
-        uses: NotesUse,
-        *,
-        scale: float = 1.0,
-    ) -> None:
-        self._mails = mails
-        self._accesses = accesses
-        self._providers = providers
-        self._waits = waits
-        self._reports = reports
-        self._uses = uses
-        self._scale = scale
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
 
     async def act(self, work: LookForSend, record: Record) -> None:
         """One look, and what follows from it."""
-        following = retry.look_at(work.number + 1, work.first, self._scale)
+        following = retry.look_at(work.number + 1, work.first, self._parts.scale)
         found = await self._found(work, last=following is None)
         trace = trace_of(record)
         if isinstance(found, NotProven) and following is not None:
             asked = datetime.now(UTC) + timedelta(seconds=found.retry_after or 0)
-            return await self._waits.put(replace(work, number=work.number + 1, due=max(following, asked)), trace)
+            next_look = replace(work, number=work.number + 1, due=max(following, asked))
+            await self._parts.waits.put(next_look, trace)
+            return
         about = (work.send, work.user, work.attempt)
         match found:
             case ProvenSent():
                 report = ReportReconciled(
-                    *about, "proven_sent", found.provider_message_id, found.thread_id, scale=self._scale
+                    *about, "proven_sent", found.provider_message_id, found.thread_id, scale=self._parts.scale
                 )
             case ProvenAbsent():
-                report = ReportReconciled(*about, "proven_absent", scale=self._scale)
+                report = ReportReconciled(*about, "proven_absent", scale=self._parts.scale)
             case _:
-                report = ReportReconciled(*about, "unknown", scale=self._scale)
-        await self._reports.tell_surely(report, trace)
+                report = ReportReconciled(*about, "unknown", scale=self._parts.scale)
+        await self._parts.reports.tell_surely(report, trace)
 
     async def _found(self, work: LookForSend, *, last: bool) -> Found:
-        known = await self._mails.address(work.connection)
+        known = await self._parts.mails.address(work.connection)
         if known is None:
             return NotProven("not_allowed")
         traces = Traces(work.message_id, work.send, work.draft, work.draft_message, transmitted=work.draft is None)
         try:
-            access, version = await self._accesses.access(work.connection, *known)
-            found = await self._providers[work.provider].look(traces, access, last=last)
+            access, version = await self._parts.accesses.access(work.connection, *known)
+            found = await self._parts.providers[work.provider].look(traces, access, last=last)
             if isinstance(found, TokenRefused):
-                access, _ = await self._accesses.access(work.connection, *known, refused=version)
-                found = await self._providers[work.provider].look(traces, access, last=last)
+                access, _ = await self._parts.accesses.access(work.connection, *known, refused=version)
+                found = await self._parts.providers[work.provider].look(traces, access, last=last)
         except Revoked:
             return NotProven("not_allowed")
         except TokenUnavailable as none:
@@ -85,5 +69,5 @@ class Reconciling:
         except Exception:
             log.exception("a look failed", extra={"send": work.send})
             return NotProven("server_error")
-        self._uses.note(work.connection, work.user, Call(datetime.now(UTC), "look", "reconcile", work.send, "ok"))
+        self._parts.uses.note(work.connection, work.user, Call(datetime.now(UTC), "look", "reconcile", work.send, "ok"))
         return NotProven("token_unavailable") if isinstance(found, TokenRefused) else found

@@ -1,8 +1,8 @@
 """Turns sends that are due into commands: those whose time has come, whose attempt has had its time, or of which nothing was
 heard for too long (DESIGN 4, rules 5 and 8).
 
-Any number of processes may do it. A command's id derives from the send and the time, and the decider compares times itself, so
-one that comes twice or too early changes nothing.
+Any number of processes may do it. A command's id derives from the send and the time, and the decider compares times itself,
+so one that comes twice or too early changes nothing.
 """
 
 import asyncio

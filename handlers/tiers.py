@@ -1,8 +1,8 @@
 """Where work waits for its time: the topics `retry.*` (DESIGN 4, rule 5).
 
-Work sits in the largest tier that is not longer than the time left, and steps down until it is due; then it goes back to where
-it is worked off. What waits holds up nothing: the consumer goes on taking records, and a partition of which very many wait is
-paused until the first of them are due.
+Work sits in the largest tier that is not longer than the time left, and steps down until it is due; then it goes back to
+where it is worked off. What waits holds up nothing: the consumer goes on taking records, and a partition of which very many
+wait is paused until the first of them are due.
 """
 
 import asyncio

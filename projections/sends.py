@@ -138,6 +138,7 @@ update sends set status = $2, code = $3, next_at = null, due = null, due_kind = 
 REDRIVEN: Final = "update sends set status = 'queued', code = null, ended_at = null where send = $1"
 
 Statement = tuple[str, tuple[Any, ...]]
+ENDS: Final[dict[type, str]] = {SendFailed: "failed", SendDeadLettered: "dead_lettered", SendUncertain: "uncertain"}
 
 
 def _statements(seen: Folded) -> list[Statement]:  # noqa: PLR0911 - one return for each event
@@ -149,6 +150,21 @@ def _statements(seen: Folded) -> list[Statement]:  # noqa: PLR0911 - one return 
             return [(MOVED, (event.send, event.scheduled_at))]
         case SendDispatched():
             return [(DISPATCHED, (event.send, event.connection, event.provider, event.overdue_at))]
+        case SendRedriven():
+            return [(REDRIVEN, (event.send,))]
+        case SendSent():
+            return [(SENT, (event.send, seen.at, event.provider_message_id, event.thread_id))]
+        case SendCancelled():
+            return [(ENDED, (event.send, "cancelled", None if event.by == "caller" else event.by, seen.at))]
+        case SendFailed() | SendDeadLettered() | SendUncertain():
+            return [(ENDED, (event.send, ENDS[type(event)], event.code, seen.at))]
+        case _:
+            return _of_attempt(seen)
+
+
+def _of_attempt(seen: Folded) -> list[Statement]:
+    event = seen.event
+    match event:
         case AttemptStarted():
             return [
                 (STARTED, (event.send, event.attempt, event.deadline)),
@@ -163,18 +179,6 @@ def _statements(seen: Folded) -> list[Statement]:  # noqa: PLR0911 - one return 
             return [_ended(seen, "accepted", None, counted=True)]
         case AttemptFailed():
             return [_ended(seen, "failed", event.code, counted=event.counted)]
-        case SendSent():
-            return [(SENT, (event.send, seen.at, event.provider_message_id, event.thread_id))]
-        case SendCancelled():
-            return [(ENDED, (event.send, "cancelled", None if event.by == "caller" else event.by, seen.at))]
-        case SendFailed():
-            return [(ENDED, (event.send, "failed", event.code, seen.at))]
-        case SendDeadLettered():
-            return [(ENDED, (event.send, "dead_lettered", event.code, seen.at))]
-        case SendUncertain():
-            return [(ENDED, (event.send, "uncertain", event.code, seen.at))]
-        case SendRedriven():
-            return [(REDRIVEN, (event.send,))]
         case _:
             raise TypeError(type(event).__name__)
 

@@ -31,7 +31,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class SendMessage:
-    """`body` is what the caller gave, in `bodyFormat`; `text` the plain alternative, made from the HTML where none was given."""
+    """`body` is what the caller gave, in `bodyFormat`; `text` the plain alternative, made from HTML where there was none."""
 
     subject: str
     body: str

@@ -13,7 +13,7 @@ from gateways.http.measures import Measures
 from gateways.http.projection_lag import ProjectionLag
 from gateways.http.services import Services
 from gateways.http.shapes import ProblemDetails, ProblemFault
-from gateways.http.v1 import connections, users, webhook_deliveries, webhooks
+from gateways.http.v1 import attachments, connections, uploads, users, webhook_deliveries, webhooks
 
 TITLE: Final = "Postledger"
 DESCRIPTION: Final = (
@@ -41,6 +41,7 @@ def create_app(services: Services, *, routers: Sequence[APIRouter] = (), streams
         mailboxes.routes(services),
         users.routes(services),
         connections.routes(services),
+        attachments.routes(services),
         webhooks.routes(services),
         webhook_deliveries.routes(services),
         system.routes(services),
@@ -53,7 +54,8 @@ def create_app(services: Services, *, routers: Sequence[APIRouter] = (), streams
     app.openapi = lambda: _openapi(app, live)  # type: ignore[method-assign]  # as FastAPI's documentation extends it
     services.metrics.register(ProjectionLag(services.folded, services.tail))
     shortcuts = [message_lists.shortcut(services), mailboxes.shortcut(services), connections.shortcut(services)]
-    return Edge(app, Measures(services.metrics), refusals.problem_of, streams=streams, shortcuts=shortcuts)
+    measures, bounds = Measures(services.metrics), {attachments.UPLOAD: uploads.BOUND}
+    return Edge(app, measures, refusals.problem_of, streams=streams, shortcuts=shortcuts, bounds=bounds)
 
 
 def _openapi(app: FastAPI, streams: dict[str, Any]) -> dict[str, Any]:

@@ -72,6 +72,8 @@ class HttpParts:
     public_url: str
     return_urls: str
     allow_private_hosts: bool
+    attachment_days: float
+    link_seconds: int
     address: tuple[str, int]
     metrics: CollectorRegistry
 
@@ -99,6 +101,9 @@ async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
         command_log=parts.command_log,
         folded=parts.folded,
         mail=MailStore(parts.keyring, records, parts.blobs),
+        blobs=parts.blobs,
+        attachment_days=parts.attachment_days,
+        link_seconds=parts.link_seconds,
         rates=Rates(parts.pool),
         mail_domain=parts.mail_domain,
         rates_on=parts.rates_on,

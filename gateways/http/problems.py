@@ -78,6 +78,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "sns_signature": Kind(
         403, "Signature not valid", "The message was not signed by Amazon SNS, or has been changed since."
     ),
+    "link_invalid": Kind(403, "Link not valid", "The link was not made by this installation, or was changed."),
+    "link_expired": Kind(403, "Link expired", "The link's time is over; ask for the message again, which has another."),
     "not_found": Kind(404, "Not found", "There is no such thing, or it is not yours."),
     "method_not_allowed": Kind(405, "Method not allowed", "This path has other methods; `Allow` lists them."),
     "request_timeout": Kind(408, "Request timeout", "The request's body did not arrive in time."),
@@ -105,6 +107,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "mailbox_ended": Kind(410, "The mailbox has ended", "It was deleted or has expired; what it held is gone."),
     "gone": Kind(410, "Gone", "It was here and has been erased."),
     "too_large": Kind(413, "Content too large", "The request's body is larger than `/v1/limits` says."),
+    "attachment_too_large": Kind(413, "Attachment too large", "The file has more bytes than `/v1/limits` says."),
     "range_not_satisfiable": Kind(416, "Range not satisfiable", "The content ends before the range begins."),
     "invalid_request": Kind(
         422, "The request is not valid", "`errors` lists each fault and where it is. Under `/v1` the status is 400."

@@ -21,7 +21,7 @@ from gateways.log.decisions import Unsettled
 from gateways.log.raw_mail import RawMailUnavailable
 from gateways.mail_in.door import Unavailable
 from gateways.mail_in.sns import Refused
-from gateways.stores.blobs import BlobMissing
+from gateways.stores.blobs import BlobMissing, BlobsAway
 from gateways.stores.keyset import KeysetError
 from gateways.stores.mail_store import Erased
 from gateways.stores.postgres import UNREACHABLE
@@ -88,5 +88,7 @@ MEANINGS: Final[Mapping[type, Callable[[Any], Problem]]] = {
     Refused: _refused,
     Unavailable: _unavailable,
     **dict.fromkeys((Erased, BlobMissing, Unsealable), _erased),
-    **dict.fromkeys((RawMailUnavailable, KafkaError, KeysetError, *UNREACHABLE), lambda _: problems.unavailable()),
+    **dict.fromkeys(
+        (RawMailUnavailable, BlobsAway, KafkaError, KeysetError, *UNREACHABLE), lambda _: problems.unavailable()
+    ),
 }

@@ -13,6 +13,7 @@ from gateways.log.command_log import CommandLog
 from gateways.log.decisions import Decisions
 from gateways.log.tail import Tail
 from gateways.providers.egress import Egress
+from gateways.stores.blobs import Blobs
 from gateways.stores.folded import FoldedPositions
 from gateways.stores.key_stock import KeyStock
 from gateways.stores.keyring import Keyring
@@ -54,8 +55,11 @@ class Services:
     command_log: CommandLog
     folded: FoldedPositions
     mail: ReadsMail
+    blobs: Blobs
     rates: Rates
     mail_domain: str
+    attachment_days: float = 7.0
+    link_seconds: int = 300
     rates_on: bool = True
     creation_limit: Limit = CREATION
     request_limit: Limit = REQUESTS

@@ -8,6 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from domain.attachments import MOST_BYTES, MOST_OF_A_SEND
 from domain.connection_events import MOST_CONNECTIONS
 from domain.plans import BUILT_IN, LONGEST_LIFETIME_MINUTES
 from gateways.http import message_lists, problems
@@ -19,6 +20,8 @@ from gateways.http.services import Services
 from gateways.http.serving import HEAD_BYTES, HEAD_SECONDS, WEBSOCKET_BYTES
 from gateways.http.v1.bodies import ADDRESS_OCTETS
 from gateways.http.v1.new_users import DISPLAY_NAME_CHARACTERS, EXTERNAL_ID_CHARACTERS
+from gateways.http.v1.uploads import NAME_BYTES
+from gateways.http.v1.uploads import SECONDS as UPLOAD_SECONDS
 from gateways.stores.consents import LIFE_SECONDS, SESSION_SECONDS
 from gateways.stores.rates import Limit
 from projections import accounts
@@ -100,6 +103,14 @@ class System:
                 "displayNameCharacters": DISPLAY_NAME_CHARACTERS,
                 "externalIdCharacters": EXTERNAL_ID_CHARACTERS,
                 "connections": MOST_CONNECTIONS,
+            },
+            "attachments": {
+                "bytes": MOST_BYTES,
+                "uploadSeconds": UPLOAD_SECONDS,
+                "nameBytes": NAME_BYTES,
+                "ofOneSend": MOST_OF_A_SEND,
+                "unusedDays": self._services.attachment_days,
+                "linkSeconds": self._services.link_seconds,
             },
             "connecting": {
                 "ticketSeconds": LIFE_SECONDS,

@@ -28,6 +28,8 @@ REQUEST_SECONDS: Final = 20
 RETRY_SECONDS: Final = 10
 #: Seconds for a blob to be written or read, whatever is tried again underneath.
 CALL_SECONDS: Final = 60
+#: What the clouds say where it is the bucket that is missing: none of its blobs may look as if it had been erased.
+NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound")
 PLACE: Final = re.compile(
     r"(?P<scheme>s3|az)://(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]{1,62})(?:/(?P<prefix>[A-Za-z0-9._/-]*))?"
 )
@@ -52,7 +54,7 @@ def bucket(place: str, *, endpoint: str = "") -> Bucket:
     retries = {"max_retries": 2, "retry_timeout": timedelta(seconds=RETRY_SECONDS)}
     given = {"endpoint": endpoint} if endpoint else {}
     kind = S3Store if found["scheme"] == "s3" else AzureStore
-    return kind(found["bucket"], prefix=prefix, client_options=client, retry_config=retries, **given)  # type: ignore[call-overload,arg-type,no-any-return]  # one call for two overloads
+    return kind(found["bucket"], prefix=prefix, client_options=client, retry_config=retries, **given)  # type: ignore[arg-type]  # one call for two overloads
 
 
 class CloudBlobs:
@@ -106,7 +108,9 @@ async def _answered(call: Awaitable[Got]) -> Got:
     try:
         async with asyncio.timeout(CALL_SECONDS):
             return await call
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if any(code in str(error) for code in NO_BUCKET):
+            raise BlobsAway("there is no such bucket") from error
         raise
     except (BaseError, OSError) as error:  # a TimeoutError is an OSError
         raise BlobsAway(f"the blob store does not answer: {type(error).__name__}") from error

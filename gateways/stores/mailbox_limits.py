@@ -4,6 +4,7 @@ A mailbox is told by the digest of its address: users who have connected the sam
 Postgres nobody is held back: the provider holds its limits itself, and says so.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from gateways.stores.postgres import UNREACHABLE, Pool
 from gateways.stores.rates import Limit, Rates
 
 log = logging.getLogger(__name__)
+
+#: Mailboxes of which is remembered how many wait.
+REMEMBERED: Final = 10_000
 
 #: The first free slot of a mailbox, or the first whose holder has been silent for too long.
 TAKE: Final = """
@@ -47,14 +51,27 @@ class MailboxLimits:
         self._allowed = allowed
         self._holder = holder
         self._seconds = seconds
+        self._bookings: dict[str, tuple[float, int]] = {}
 
     async def wait_for_rate(self, provider: Provider, mailbox: str) -> float:
-        """Takes a permit of the window; where there is none left, the seconds until there are some again."""
+        """Takes a permit of the window; where there is none left, the seconds until one is to be had for this send."""
         limit = self._allowed[provider].sends
         if limit is None:
             return 0.0
         standing = await self._rates.admit(limit, mailbox)
-        return max(0.1, standing.resets_in) if standing.refused else 0.0
+        return self._booked(limit, mailbox, max(0.1, standing.resets_in)) if standing.refused else 0.0
+
+    def _booked(self, limit: Limit, mailbox: str, resets_in: float) -> float:
+        """Those who are told to wait come back as many at a time as a window takes, and not all for the next one."""
+        now = asyncio.get_running_loop().time()
+        until, waiting = self._bookings.get(mailbox, (0.0, 0))
+        if until <= now:
+            waiting = 0
+            if len(self._bookings) > REMEMBERED:
+                self._bookings.clear()
+        wait = resets_in + waiting // limit.most * limit.seconds
+        self._bookings[mailbox] = (now + wait, waiting + 1)
+        return wait
 
     async def take(self, provider: Provider, mailbox: str) -> int | None:
         """A slot, 0 where the provider has no such limit; None where all are taken."""

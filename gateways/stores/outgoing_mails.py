@@ -65,7 +65,8 @@ class OutgoingMails:
             )
             for file in message.attachments
         ]
-        return Opened(_mail(send, message_id, created_at, address, message, files), address, scopes)
+        mail = _mail(message, files, marker=send, message_id=message_id, date=created_at, sender=address)
+        return Opened(mail, address, scopes)
 
     async def address(self, connection: str) -> tuple[str, list[str]] | None:
         """Whose mailbox a connection is, and what was granted; None where that is gone for good."""
@@ -114,13 +115,13 @@ class OutgoingMails:
 
 
 def _mail(
-    send: str, message_id: str, date: datetime, address: str, message: SendMessage, files: list[OutgoingFile]
+    message: SendMessage, files: list[OutgoingFile], *, marker: str, message_id: str, date: datetime, sender: str
 ) -> OutgoingMail:
     return OutgoingMail(
         message_id=message_id,
-        marker=send,
+        marker=marker,
         date=date,
-        sender=Mailbox(address, message.fromName),
+        sender=Mailbox(sender, message.fromName),
         to=_people(message.to),
         cc=_people(message.cc),
         bcc=_people(message.bcc),

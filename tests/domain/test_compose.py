@@ -64,7 +64,7 @@ def test_everything_is_where_it_was_put() -> None:
     read = parse(wire(FULL))
     assert (read.subject, read.from_address, read.from_name) == ("Hello", "alice@example.org", "Alice")
     assert (read.to, read.cc, read.reply_to) == (("bob@example.org",), ("carol@example.org",), ("desk@example.org",))
-    assert (read.text, read.html) == ("Hi", "<p>Hi</p>")
+    assert (read.text, read.html) == ("Hi\n", "<p>Hi</p>\n")
     assert read.message_id == "<snd_1@postledger.example>"
     assert read.headers[MARKER.lower()] == ["snd_1"]
     assert read.headers["date"] == ["Sat, 28 Nov 2026 12:00:05 +0000"]
@@ -109,12 +109,12 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x0
 def test_any_text_is_read_as_it_was_written(text: str) -> None:
     """Line ends become CRLF and one at the end is not told from none; our parser is free to tidy up what it shows."""
     raw = wire(replace(PLAIN, text=text, html=text))
-    told = re.sub(r"\r\n|\r|\n", "\n", text).removesuffix("\n")
+    told = re.sub(r"\r\n|\r|\n", "\n", text).removesuffix("\n") + "\n"
     for part in by_library(raw).walk():
         if not part.is_multipart():
             content = part.get_payload(decode=True)
             assert isinstance(content, bytes)
-            assert content.decode().replace("\r\n", "\n").removesuffix("\n") == told
+            assert content.decode().replace("\r\n", "\n") == told
 
 
 #: Text that a header may hold: no controls, which are refused, and white space that no parser has to keep.
@@ -208,7 +208,7 @@ SCRIPTS = (
 
 
 @given(st.text(SCRIPTS, min_size=1, max_size=12))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_a_domain_is_nobody_else_s(label: str) -> None:
     """As the idna package has it by UTS 46 and IDNA 2008, or refused: never another domain's name."""
     try:

@@ -12,7 +12,6 @@ from domain.mailbox_events import MailboxPurged, MessageRead
 from gateways.log.subscriptions import Subscriptions
 from gateways.stores.postgres import pooled
 from gateways.stores.work_positions import EffectPositions
-from handlers import effector
 from handlers.effector import Effect, Effector
 from projections.migrate import migrate
 from schemas import events, topics
@@ -41,9 +40,13 @@ def record(offset: int, key: str, event: Any = None, *, position: int | None = N
 
 @asynccontextmanager
 async def running(
-    positions: EffectPositions, act: Callable[[Any, Record], Awaitable[None]], *, concurrency: int = 8
+    positions: EffectPositions,
+    act: Callable[[Any, Record], Awaitable[None]],
+    *,
+    concurrency: int = 8,
+    effect: Effect | None = None,
 ) -> AsyncIterator[Effector]:
-    loop = Effector(Effect("tried", TOPIC, events.MAILBOX, MessageRead, act, concurrency), positions)
+    loop = Effector(effect or Effect("tried", TOPIC, events.MAILBOX, MessageRead, act, concurrency), positions)
     await loop.assigned([(TOPIC, 0)])
     async with asyncio.timeout(20):
         while loop._shares[TOPIC, 0].expected is None:
@@ -174,20 +177,89 @@ async def test_what_comes_after_a_gap_waits_until_the_gap_was_read(positions):
     assert done == [0, 1, 2, 3]
 
 
-async def test_more_unfinished_work_than_there_is_room_for_holds_the_consumer_back(positions, monkeypatch):
-    monkeypatch.setattr(effector, "UNFINISHED", 5)
-    go = asyncio.Event()
+async def test_a_partition_with_more_unfinished_work_than_there_is_room_for_is_paused_and_goes_on(
+    servers, database, topic_prefix
+):
+    """The consumer is a real one: what it had fetched when it was paused is fetched again."""
+    go, done = asyncio.Event(), []
 
     async def act(event: MessageRead, found: Record) -> None:
         await go.wait()
+        done.append(found.offset)
 
-    async with running(positions, act) as loop:
-        taking = asyncio.create_task(loop.take([record(offset, "a") for offset in range(7)]))
-        _, waiting = await asyncio.wait([taking], timeout=0.2)
-        assert waiting, "more was taken than there is room for"
+    async with mail_log(servers, database, topic_prefix) as mail:
+        positions = EffectPositions(mail.pool)
+        loop = Counting(Effect("tried", TOPIC, events.MAILBOX, MessageRead, act, unfinished=20), positions)
+        subscriptions = Subscriptions(mail.kafka, prefix=mail.prefix)
+        loop.subscription = subscriptions.subscribe([TOPIC], group="tried", consumes=loop, max_records=30)
+        await mail.append([MessageRead(f"msg_{number}", "mbx_1", f"acc_{number}") for number in range(400)])
+        await subscriptions.start()
+        try:
+            await until_paused(loop)
+            assert loop.delivered < 200
+            go.set()
+            await reaches(positions, await mail.end())
+            assert sorted(done) == sorted(set(done))
+            assert len(done) == 400
+        finally:
+            await loop.stop()
+            await subscriptions.stop()
+
+
+async def until_paused(loop: Effector) -> None:
+    async with asyncio.timeout(20):
+        while not any(share.paused for share in loop._shares.values()):
+            await asyncio.sleep(0.01)
+
+
+async def begins(begun: list[int], count: int) -> None:
+    async with asyncio.timeout(10):
+        while len(begun) < count:
+            await asyncio.sleep(0.01)
+
+
+async def test_of_one_key_so_many_are_worked_off_at_once_and_the_rest_is_surplus(positions):
+    begun: list[int] = []
+    surplus: list[int] = []
+    go = asyncio.Event()
+
+    async def act(event: MessageRead, found: Record) -> None:
+        begun.append(found.offset)
+        await go.wait()
+
+    async def too_many(event: MessageRead, found: Record) -> None:
+        surplus.append(found.offset)
+
+    effect = Effect("tried", TOPIC, events.MAILBOX, MessageRead, act, 8, width=2, waiting=3, surplus=too_many)
+    async with running(positions, act, effect=effect) as loop:
+        await loop.take([record(0, "a"), record(1, "a")])
+        await begins(begun, 2)
+        await loop.take([record(offset, "a") for offset in range(2, 8)])
+        await loop.take([record(8, "b")])
+        while len(surplus) < 3 or len(begun) < 3:
+            await asyncio.sleep(0.01)
+        assert (sorted(begun), sorted(surplus)) == ([0, 1, 8], [5, 6, 7])
         go.set()
-        await taking
-        await reaches(positions, 7)
+        await reaches(positions, 9)
+    assert sorted(begun) == [0, 1, 2, 3, 4, 8]
+
+
+async def test_of_work_on_one_subject_only_the_first_waits(positions):
+    begun: list[int] = []
+    go = asyncio.Event()
+
+    async def act(event: MessageRead, found: Record) -> None:
+        begun.append(found.offset)
+        await go.wait()
+
+    effect = Effect("tried", TOPIC, events.MAILBOX, MessageRead, act, distinct=True)
+    async with running(positions, act, effect=effect) as loop:
+        await loop.take([record(0, "a")])
+        await begins(begun, 1)
+        await loop.take([record(offset, "a") for offset in range(1, 6)])
+        go.set()
+        await reaches(positions, 6)
+    assert begun == [0, 1], "of those that waited behind the first, one stands for all"
 
 
 class Counting(Effector):

@@ -135,6 +135,7 @@ def _services(house: House, **more: Any) -> Services:
         command_log=log,
         folded=house.folded,
         mail=MailStore(house.keyring, RawMailLog(house.kafka, prefix=house.prefix), house.blobs),
+        blobs=house.blobs,
         rates=Rates(house.pool),
         mail_domain=MAIL_DOMAIN,
         kafka=house.kafka,

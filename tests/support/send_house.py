@@ -150,9 +150,7 @@ class SendHouse:
 
     # ── what has become of it ─────────────────────────────────────────────────────────────────────────────────────────
 
-    async def found(
-        self, query: str, *words: Any, holds: Callable[[Any], bool] = bool, seconds: float = 20
-    ) -> Any:
+    async def found(self, query: str, *words: Any, holds: Callable[[Any], bool] = bool, seconds: float = 20) -> Any:
         """The row, once there is one that holds."""
         row = None
         try:

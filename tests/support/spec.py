@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from domain import account, connection, connection_state, mailbox, mailbox_state
+from domain import account, connection, connection_state, mailbox, mailbox_state, send, send_state
 from domain.mailbox_state import WITHIN
 from schemas import events as event_schemas
 from schemas.vocabulary import Vocabulary, encode
@@ -70,6 +70,7 @@ ACCOUNT = Rules(account.needs, account.decide, account.touches, account.evolve, 
 CONNECTION = Rules(
     connection.needs, connection.decide, connection_state.touches, connection_state.evolve, event_schemas.CONNECTION
 )
+SEND = Rules(send.needs, send.decide, send_state.touches, send_state.evolve, event_schemas.SEND)
 
 
 @dataclass

@@ -16,7 +16,8 @@ from gateways.http.downloads import BYTES_TYPE
 
 #: Bytes of the beginning that signatures are looked for in.
 HEAD_BYTES: Final = 8_192
-#: Bytes below which a signature tells something only where the declared type or the file's name says the same.
+#: Bytes below which a signature tells something only where the declared type or the file's name says the same; and so does
+#: one that is shorter than another that fits as well.
 TELLING_BYTES: Final = 3
 #: Control characters that no text has; tab, line feed, vertical tab, form feed, carriage return and escape may be in one.
 BINARY: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
@@ -41,7 +42,9 @@ STRUCTURE: Final = re.compile(r"(message|multipart)/.*")
 CHARSET: Final = re.compile(
     r"iso-8859-[0-9]{1,2}|windows-125[0-8]|koi8-[ru]|gb18030|gbk|gb2312|big5|shift_jis|euc-(jp|kr)|iso-2022-jp"
 )
-TYPE: Final = re.compile(r"\s*([a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64})\s*(?:;.*?charset=\"?([a-z0-9._-]+))?.*", re.S)
+TYPE: Final = re.compile(
+    r"\s*([a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64})\s*(?:;.*?charset=\"?([a-z0-9._-]+))?.*", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +118,9 @@ def _signatures(head: bytes) -> list[Signature]:
         found = puremagic.magic_string(head)
     except (puremagic.PureError, ValueError):
         return []
+    telling = max(TELLING_BYTES, *(len(each.byte_match) for each in found))
     return [
-        Signature(each.mime_type.lower(), each.extension, len(each.byte_match) >= TELLING_BYTES)
+        Signature(each.mime_type.lower(), each.extension, len(each.byte_match) >= telling)
         for each in found
         if each.mime_type and each.extension
     ]

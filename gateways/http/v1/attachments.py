@@ -221,9 +221,7 @@ class Files:
         caller = await account_caller(services, request, "sends:write")
         row = await self._row(caller.owner, _attachment_id(request))
         command = DeleteAttachment(caller.owner, row.user, row.attachment, "caller")
-        asked = Asked(
-            topics.ACCOUNT_COMMANDS.name, caller.owner, row.attachment, command, attachments.PROJECTION.name
-        )
+        asked = Asked(topics.ACCOUNT_COMMANDS.name, caller.owner, row.attachment, command, attachments.PROJECTION.name)
         decision = await settled(services.account_decisions, request, asked)
         if isinstance(decision.event, AttachmentRefused):
             raise problems.not_found()

@@ -13,6 +13,7 @@ import orjson
 from starlette.requests import Request
 
 from domain.attachments import AttachmentRefused, AttachmentStored, StoreAttachment
+from domain.fields import Digest
 from gateways.http import parameters, problems
 from gateways.http.asking import read_back, settled
 from gateways.http.parameters import USER_ID
@@ -52,7 +53,9 @@ async def store_attachment(services: Services, request: Request, caller: Caller)
     if user is None:
         faults.add("/query/userId", "`userId` is missing: it says whose mail the file is for.")
     key = faults.tried(lambda: parameters.idempotency_key(request))
-    if user is not None and (not USER_ID.fullmatch(user) or await users.by_id(services.pool, caller.owner, user) is None):
+    if user is not None and (
+        not USER_ID.fullmatch(user) or await users.by_id(services.pool, caller.owner, user) is None
+    ):
         raise problems.not_found()
     with Upload() as upload:
         await upload.read(request, faults)
@@ -90,9 +93,7 @@ async def _store(services: Services, request: Request, caller: Caller, wanted: _
     return Made(row, decision.log_position, replayed=attachment != command.attachment)
 
 
-def _command(
-    services: Services, account: str, attachment: str, data_key: bytes, wanted: _Wanted
-) -> StoreAttachment:
+def _command(services: Services, account: str, attachment: str, data_key: bytes, wanted: _Wanted) -> StoreAttachment:
     upload, key, user = wanted.upload, wanted.idempotency_key, wanted.user
     return StoreAttachment(
         account=account,
@@ -109,7 +110,7 @@ def _command(
     )
 
 
-def _request_digest(keyset: Keyset, account: str, upload: Upload) -> str:
+def _request_digest(keyset: Keyset, account: str, upload: Upload) -> Digest:
     """What makes a repetition the same request: the same bytes under the same name, in a form of any kind."""
     said = orjson.dumps([upload.sha256, upload.name]).decode()
     return keyset.digest("idempotency", "request", account, ROUTE, said)
@@ -121,7 +122,9 @@ async def _put(services: Services, blob: str, upload: Upload, data_key: bytes, a
         await services.blobs.put(blob, upload.file, data_key, at)
     except OSError as error:
         log.warning("an attachment could not be stored", extra={"cause": repr(error)})
-        raise problems.unavailable("The file can't be stored now, and nothing was changed; try again shortly.") from error
+        raise problems.unavailable(
+            "The file can't be stored now, and nothing was changed; try again shortly."
+        ) from error
 
 
 async def _forget(services: Services, blob: str) -> None:

@@ -36,7 +36,9 @@ MOST_PARTS: Final = 20
 #: A name in the extended form, which some clients write against RFC 7578 4.2, and others in place of the plain one.
 EXTENDED_NAME: Final = re.compile(r";\s*filename\*\s*=\s*\"?(utf-8|iso-8859-1)'[^']*'([^;\"\s]*)", re.IGNORECASE)
 EXPECTED: Final = "Send the file as the field `file` of a form, `Content-Type: multipart/form-data; boundary=…`."
-BROKEN: Final = "The body is no whole form: it breaks the rules of multipart/form-data, or ends before its last boundary."
+BROKEN: Final = (
+    "The body is no whole form: it breaks the rules of multipart/form-data, or ends before its last boundary."
+)
 
 
 def too_large() -> Problem:

@@ -1,0 +1,143 @@
+"""Deliveries of webhooks: the schedule of attempts, when one is given up, and what it takes to send it once more."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given as all_of
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from domain import callbacks
+from domain.callbacks import (
+    ATTEMPTS,
+    WAITS,
+    Callback,
+    CallbackAbandoned,
+    CallbackDeferred,
+    CallbackDelivered,
+    CallbackRefused,
+    CallbackRequested,
+    CallbackResent,
+    Delivery,
+    ReportCallback,
+    RequestCallback,
+    ResendCallback,
+    next_try,
+)
+from schemas import events
+from tests.support import spec
+from tests.support.spec import START, Rules, at
+
+RULES = Rules(callbacks.needs, callbacks.decide, callbacks.touches, callbacks.evolve, events.WEBHOOK)
+CALLBACK = Callback("whd_1", "acc_1", "whk_1", "send.sent", '{"type":"send.sent"}', "snd_1")
+REQUESTED = CallbackRequested(CALLBACK)
+PLACE = ("delivery", "whd_1")
+
+
+def given(*happened):
+    return spec.given(*happened, rules=RULES, key="whk_1")
+
+
+def report(attempt=1, status=500, **more):
+    return ReportCallback("whd_1", attempt, START, 120, more.pop("scale", 1.0), status, **more)
+
+
+def deferred(attempt, next_at, **more):
+    return CallbackDeferred(CALLBACK, attempt, START, 120, next_at, **({"status": 500} | more))
+
+
+def failed(attempt):
+    return CallbackDeferred(CALLBACK, attempt, START, 120, START, 500)
+
+
+def abandoned(attempt, cause, **more):
+    return CallbackAbandoned(CALLBACK, attempt, START, 120, cause, **({"status": 500} | more))
+
+
+def delivered(attempt=1):
+    return CallbackDelivered("whd_1", "acc_1", "whk_1", attempt, START, 120, 204)
+
+
+def test_what_is_requested_twice_is_told_once_also_when_it_has_ended():
+    given().when(RequestCallback(CALLBACK)).then(REQUESTED)
+    for happened in ((), (failed(1),), (delivered(),), (abandoned(1, "gone"),)):
+        given(REQUESTED, *happened).when(RequestCallback(CALLBACK)).then_nothing()
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 299])
+def test_a_2xx_is_success(status):
+    given(REQUESTED).when(report(status=status)).then(replace(delivered(), status=status)).and_then_known(
+        PLACE, Delivery(None, 1)
+    )
+
+
+@pytest.mark.parametrize("status", [199, 300, 301, 308, 400, 404, 429, 500, 503])
+def test_nothing_else_is(status):
+    (event,) = given(REQUESTED).when(report(status=status)).events
+    assert (type(event), event.status) == (CallbackDeferred, status)
+
+
+def test_the_schedule_is_that_of_standard_webhooks_within_ten_percent():
+    happened, found = [REQUESTED], []
+    for attempt in range(1, ATTEMPTS):
+        (event,) = given(*happened).when(report(attempt)).events
+        found.append(event.next_at - START)
+        happened.append(event)
+    assert [wait.total_seconds() for wait in WAITS] == [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
+    for wait, ours in zip(WAITS, found, strict=True):
+        assert wait <= ours <= 1.1 * wait
+    given(*happened).when(report(ATTEMPTS)).then(abandoned(ATTEMPTS, "attempts_exhausted"))
+
+
+def test_a_gone_receiver_is_not_asked_again():
+    given(REQUESTED).when(report(status=410)).then(abandoned(1, "gone", status=410))
+
+
+@pytest.mark.parametrize("error", ["endpoint_removed", "endpoint_disabled"])
+def test_what_nobody_wants_any_more_ends(error):
+    given(REQUESTED, failed(1)).when(report(2, None, error=error)).then(abandoned(2, error, status=None, error=error))
+
+
+def test_a_repeated_or_late_report_changes_nothing():
+    given().when(report()).then_nothing()
+    given(REQUESTED, failed(1)).when(report(1)).then_nothing()
+    given(REQUESTED).when(report(2)).then_nothing()
+    for end in (delivered(), abandoned(1, "gone")):
+        for attempt in (1, 2):
+            given(REQUESTED, end).when(report(attempt, 200)).then_nothing()
+
+
+def test_a_receiver_is_left_alone_for_as_long_as_it_asks_and_a_day_at_most():
+    for asked, seconds in ((3600, 3600), (10**9, 86400)):
+        (event,) = given(REQUESTED).when(report(status=429, retry_after=asked, scale=0.01)).events
+        assert event.next_at == at(seconds=seconds), "what is asked for is not scaled"
+    for asked in (0, 1, -5):
+        (event,) = given(REQUESTED).when(report(status=429, retry_after=asked)).events
+        assert at(seconds=5) <= event.next_at <= at(seconds=5.5), "it does not come sooner for that"
+
+
+def test_sent_once_more_it_has_all_its_attempts_again():
+    resend = ResendCallback(CALLBACK, "key_1")
+    lost = [failed(number) for number in range(1, ATTEMPTS)] + [abandoned(ATTEMPTS, "attempts_exhausted")]
+    when = given(REQUESTED, *lost).when(resend).then(CallbackResent(CALLBACK, ATTEMPTS + 1, "key_1"))
+    (event,) = when.when(report(ATTEMPTS + 1), now=at(hours=1), key="whk_1").events
+    assert at(hours=1, seconds=5) <= event.next_at <= at(hours=1, seconds=5.5)
+    given(REQUESTED, delivered()).when(resend).then(CallbackResent(CALLBACK, 2, "key_1"))
+    given(REQUESTED, failed(1)).when(resend).then(CallbackResent(CALLBACK, 2, "key_1"))
+    given().when(resend).then(CallbackRefused("whd_1", "acc_1", "unknown"))
+
+
+def test_sent_once_more_while_it_waits_the_attempt_of_both_counts_once():
+    when = given(REQUESTED, failed(1)).when(ResendCallback(CALLBACK, "key_1"))
+    when = when.when(report(2, 204), now=at(seconds=1), key="whk_1").then(replace(delivered(2), status=204))
+    when.when(report(2), now=at(seconds=2), key="whk_1").then_nothing()
+
+
+@settings(max_examples=300)
+@all_of(st.integers(1, 30), st.floats(-1e12, 1e12) | st.none(), st.floats(0.001, 1))
+def test_a_wait_is_whole_milliseconds_and_never_longer_than_a_day_and_a_tenth(number, retry_after, scale):
+    wait = next_try("whd_1/1", number, START, retry_after=retry_after, scale=scale) - START
+    assert wait % timedelta(milliseconds=1) == timedelta(0)
+    assert timedelta(0) < wait <= timedelta(hours=24 * 1.1)
+    assert wait == next_try("whd_1/1", number, START, retry_after=retry_after, scale=scale) - START
