@@ -106,7 +106,7 @@ class House:
 async def open_http(house: House) -> None:
     """Listens for HTTP until the house is closed."""
     from gateways.http import opening
-    from gateways.stores.rates import CREATION, REQUESTS
+    from gateways.stores.rates import CREATION, REQUESTS, SENDS
 
     settings = house.settings
     parts = opening.HttpParts(
@@ -124,6 +124,8 @@ async def open_http(house: House) -> None:
         rates_on=settings.rates == "on",
         creation_limit=replace(CREATION, most=settings.creations_per_minute),
         request_limit=replace(REQUESTS, most=settings.requests_per_second),
+        send_limit=replace(SENDS, most=settings.sends_per_minute),
+        retry_scale=settings.retry_scale,
         proxies=settings.proxies,
         sns_topics=settings.sns_topics,
         address=settings.http_address,

@@ -129,6 +129,7 @@ class Settings(BaseModel):
     requests_per_second: int = Field(
         100, ge=1, le=1_000_000, description="Requests that one API key may send in a second."
     )
+    sends_per_minute: int = Field(60, ge=1, le=1_000_000, description="Mails that may be sent for one user in a minute.")
     proxies: str = Field(
         "",
         description="Addresses or networks, separated by commas, of the proxies before HTTP: their X-Forwarded-For says "

@@ -1,9 +1,13 @@
-"""Sends: what was asked, what state each is in, each attempt at it, and when a timer has to look after it."""
+"""Sends: what was asked, what state each is in, each attempt at it, and when a timer has to look after it.
+
+What was asked and led to no send of its own is noted as well, for who was not told in time.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from domain.outcomes import CommandFailed
 from domain.send_events import (
     AttemptDeferred,
     AttemptFailed,
@@ -16,6 +20,8 @@ from domain.send_events import (
     SendFailed,
     SendMoved,
     SendRedriven,
+    SendRefused,
+    SendRepeated,
     SendRequested,
     SendSent,
     SendUncertain,
@@ -52,13 +58,16 @@ create table sends (
     due timestamptz,
     due_kind text,
     partition integer not null,
-    position bigint not null
+    position bigint not null,
+    key_digest text,
+    body_digest text not null
 );
 create index sends_user on sends (user_id, send desc);
 create index sends_owner on sends (owner, send desc);
 create index sends_due on sends (due) where due is not null;
 create index sends_waiting on sends (connection) where status in ('queued', 'deferred');
 create index sends_scheduled on sends (user_id) where status = 'scheduled';
+create index sends_key on sends (key_digest) where key_digest is not null;
 create table send_attempts (
     send text not null,
     number integer not null,
@@ -70,6 +79,11 @@ create table send_attempts (
     said text,
     refused text,
     primary key (send, number)
+);
+create table send_refusals (
+    send text primary key,
+    reason text not null,
+    of_send text
 );
 alter table sends alter message set storage external
 """
@@ -107,9 +121,10 @@ def _runs(events: list[Folded]) -> Iterable[tuple[str, list[tuple[Any, ...]]]]:
 
 REQUESTED: Final = """
 insert into sends (send, user_id, owner, status, message_id, message, blob, callback, attachments, recipients, size, named,
-    connection, created_at, scheduled_at, next_at, attempt, due, due_kind, partition, position)
+    connection, created_at, scheduled_at, next_at, attempt, due, due_kind, partition, position, key_digest,
+    body_digest)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, $14, $14, 0, $14,
-    case when $14::timestamptz is null then null else 'start' end, $15, $16)
+    case when $14::timestamptz is null then null else 'start' end, $15, $16, $17, $18)
 """
 MOVED: Final = "update sends set scheduled_at = $2, next_at = $2, due = $2 where send = $1"
 DISPATCHED: Final = """
@@ -217,13 +232,37 @@ def _requested(seen: Folded) -> tuple[Any, ...]:
         event.scheduled_at,
         seen.partition,
         seen.position,
+        event.key,
+        event.body,
     )
+
+
+#: `repeated`: another send stands for the idempotency key. A command that failed may be about a send that is there.
+REFUSED: Final = """
+insert into send_refusals (send, reason, of_send) select $1, $2, $3
+where not exists (select from sends where send = $1) on conflict (send) do nothing
+"""
+
+
+async def _refused(connection: "Connection[Any]", events: list[Folded]) -> None:
+    await connection.executemany(REFUSED, [_refusal(seen) for seen in events])
+
+
+def _refusal(seen: Folded) -> tuple[str, str, str | None]:
+    event = seen.event
+    match event:
+        case SendRefused():
+            return event.send, event.reason, event.of
+        case SendRepeated():
+            return event.send, "repeated", event.of
+        case _:
+            return seen.subject, "failed", None
 
 
 PROJECTION: Final = Projection(
     name="sends",
     topic=topics.SEND_EVENTS.name,
-    tables=("sends", "send_attempts"),
+    tables=("sends", "send_attempts", "send_refusals"),
     ddl=DDL,
     folds={
         (
@@ -241,6 +280,7 @@ PROJECTION: Final = Projection(
             SendDeadLettered,
             SendUncertain,
             SendRedriven,
-        ): _fold
+        ): _fold,
+        (SendRefused, SendRepeated, CommandFailed): _refused,
     },
 )

@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from time import perf_counter
 from typing import Any, Final, Protocol
 
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 BODY_SECONDS: Final = 60.0
 #: Bytes of a request's body.
 BODY_BYTES: Final = 1_048_576
+#: Who sends too much is still sending when the answer comes, and would lose it where the connection closed at once: so many
+#: bytes are thrown away first, as long as more come within so many seconds, and for no longer than so many in all.
+LINGER_BYTES: Final = 67_108_864
+LINGER_PAUSE_SECONDS: Final = 1.0
+LINGER_SECONDS: Final = 10.0
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 #: Methods that are counted by name; what else a client may invent is one.
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -184,6 +190,10 @@ class Answer:
                 headers.append((b"connection", b"close"))
         elif not message.get("more_body", False):
             self.whole = True
+            if self.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and self.body is not None:
+                await self._send({**message, "more_body": True})
+                await self.body.discard()
+                message = {"type": "http.response.body", "body": b""}
         await self._send(message)
 
 
@@ -213,6 +223,19 @@ class Body:
             raise self._bound.too_large()
         self.whole = not message.get("more_body", False)
         return message
+
+    async def discard(self) -> None:
+        """Throws away what still comes, within bounds."""
+        left, until = LINGER_BYTES, asyncio.get_running_loop().time() + LINGER_SECONDS
+        try:
+            async with asyncio.timeout_at(until):
+                while not self.whole and left > 0:
+                    async with asyncio.timeout(LINGER_PAUSE_SECONDS):
+                        message = await self._receive()
+                    left -= len(message.get("body", b""))
+                    self.whole = not message.get("more_body", False)
+        except TimeoutError:
+            return
 
 
 def request_id_of(headers: Mapping[bytes, bytes]) -> str:

@@ -65,6 +65,8 @@ class HttpParts:
     rates_on: bool
     creation_limit: Limit
     request_limit: Limit
+    send_limit: Limit
+    retry_scale: float
     proxies: str
     sns_topics: str
     vault: Vault
@@ -97,6 +99,7 @@ async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
         decisions=decisions(commands.MAILBOX, events.MAILBOX),
         account_decisions=decisions(commands.ACCOUNT, events.ACCOUNT),
         connection_decisions=decisions(commands.CONNECTION, events.CONNECTION),
+        send_decisions=decisions(commands.SEND, events.SEND),
         webhook_decisions=decisions(commands.WEBHOOK, events.WEBHOOK),
         command_log=parts.command_log,
         folded=parts.folded,
@@ -109,6 +112,9 @@ async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
         rates_on=parts.rates_on,
         creation_limit=parts.creation_limit,
         request_limit=parts.request_limit,
+        send_limit=parts.send_limit,
+        retry_scale=parts.retry_scale,
+        public_url=parts.public_url,
         kafka=parts.kafka,
         tail=parts.tail,
         asyncapi=asyncapi.document,

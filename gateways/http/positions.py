@@ -22,6 +22,7 @@ READ_BY: Final = {
     topics.MAILBOX_EVENTS.name: "messages",
     topics.ACCOUNT_EVENTS.name: "users",
     topics.CONNECTION_EVENTS.name: "connections",
+    topics.SEND_EVENTS.name: "sends",
     topics.WEBHOOK_EVENTS.name: "deliveries",
 }
 

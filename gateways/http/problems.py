@@ -39,6 +39,14 @@ KINDS: Final[Mapping[str, Kind]] = {
         "Host not allowed",
         "The server is not on the public internet, or not where mail servers are; `detail` names it.",
     ),
+    "no_active_connection": Kind(
+        400,
+        "No active connection",
+        "The user has no mailbox that could send this, or none of the one that was named: connect one, or name another.",
+    ),
+    "too_many_attachments": Kind(
+        400, "Too many attachments", "A mail takes as many along as `/v1/limits` says; repetitions count once."
+    ),
     "sns_message": Kind(400, "No message of Amazon SNS", "The body is not the JSON that Amazon SNS posts."),
     "sns_time": Kind(400, "Too old", "A message of Amazon SNS is taken within an hour, by the clock of this machine."),
     "credentials_missing": Kind(
@@ -104,13 +112,27 @@ KINDS: Final[Mapping[str, Kind]] = {
     "idempotency_key_reused": Kind(
         409, "Idempotency key reused", "The key already stands for another request. Use a new key for a new request."
     ),
+    "too_late": Kind(
+        409, "Too late", "The mail is on its way, or has ended otherwise: it can't be moved or cancelled any more."
+    ),
+    "already_sent": Kind(409, "Already sent", "The mail went out: it is not sent again."),
+    "not_ended": Kind(
+        409, "Not to be retried", "Only mails that failed, were given up, or are uncertain are tried again by request."
+    ),
     "mailbox_ended": Kind(410, "The mailbox has ended", "It was deleted or has expired; what it held is gone."),
     "gone": Kind(410, "Gone", "It was here and has been erased."),
     "too_large": Kind(413, "Content too large", "The request's body is larger than `/v1/limits` says."),
     "attachment_too_large": Kind(413, "Attachment too large", "The file has more bytes than `/v1/limits` says."),
+    "message_too_large": Kind(
+        413, "Message too large", "With its attachments the mail is larger than its provider takes (`most`, in bytes)."
+    ),
     "range_not_satisfiable": Kind(416, "Range not satisfiable", "The content ends before the range begins."),
     "invalid_request": Kind(
         422, "The request is not valid", "`errors` lists each fault and where it is. Under `/v1` the status is 400."
+    ),
+    "no_recipients": Kind(422, "No recipients", "A mail needs at least one recipient in `to`, `cc` or `bcc`."),
+    "too_many_recipients": Kind(
+        422, "Too many recipients", "`to`, `cc` and `bcc` have more than `/v1/limits` says; repetitions count once."
     ),
     "ses_notification": Kind(
         422, "No notification of a mail", "The message is genuine and not what Amazon SES says of a received mail."

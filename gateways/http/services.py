@@ -19,7 +19,7 @@ from gateways.stores.key_stock import KeyStock
 from gateways.stores.keyring import Keyring
 from gateways.stores.keyset import Keyset
 from gateways.stores.postgres import Pool
-from gateways.stores.rates import CREATION, REQUESTS, Limit, Rates
+from gateways.stores.rates import CREATION, REQUESTS, SENDS, Limit, Rates
 from projections.messages import Whole
 
 
@@ -41,7 +41,8 @@ class Services:
     """Everything behind the HTTP surface. `decisions` are those of the mailbox context, the others of theirs.
 
     `checks` are further dependencies that `/readyz` names: each returns, or raises what is wrong. `kafka` are the brokers as
-    clients find them. `tail` and `asyncapi` may be missing: lag is then not told, and the document is not served.
+    clients find them. `tail` and `asyncapi` may be missing: lag is then not told, and the document is not served. `retry_scale`
+    is a factor on every wait of a send; `public_url` is where browsers find the installation, empty where nobody said.
     """
 
     pool: Pool
@@ -51,6 +52,7 @@ class Services:
     decisions: Decisions
     account_decisions: Decisions
     connection_decisions: Decisions
+    send_decisions: Decisions
     webhook_decisions: Decisions
     command_log: CommandLog
     folded: FoldedPositions
@@ -63,6 +65,9 @@ class Services:
     rates_on: bool = True
     creation_limit: Limit = CREATION
     request_limit: Limit = REQUESTS
+    send_limit: Limit = SENDS
+    retry_scale: float = 1.0
+    public_url: str = ""
     kafka: str | None = None
     tail: Tail | None = None
     asyncapi: Callable[[], dict[str, Any]] | None = None

@@ -79,10 +79,7 @@ async def _as_sent(gmail: Gmail, message: str, traces: Traces) -> ProvenSent | N
     body = _looked(reply).body
     if body is None:
         raise _NotLooked(NotProven("server_error"))
-    labels = _labels(body)
-    if "SENT" not in labels or "DRAFT" in labels or not _fields(body) & _known_by(traces):
-        return None
-    return ProvenSent(message, an_id(body.get("threadId")))
+    return ProvenSent(message, an_id(body.get("threadId"))) if _fields(body) & _known_by(traces) else None
 
 
 def _looked(reply: Reply) -> Reply:

@@ -46,6 +46,7 @@ class Limit:
 
 CREATION: Final = Limit("creation", 60, 60)
 REQUESTS: Final = Limit("requests", 100, 1)
+SENDS: Final = Limit("sends", 60, 60)
 
 #: Seconds a lease may take before this process counts alone. The request that waits for it goes on to ask Postgres for what
 #: it came for, and both together have to fit into the ten seconds of an answer.

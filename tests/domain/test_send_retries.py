@@ -1,6 +1,7 @@
 """How long sends wait: the arithmetic of attempts, of what providers ask for, and of looks at an attempt in doubt."""
 
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -39,9 +40,9 @@ def test_a_wait_that_does_not_count_grows_to_an_hour_at_most(name, failures, now
     assert base <= waited(name, failures, now, counted=False, scale=scale) <= base * 1.2 + retry.MILLISECOND
 
 
-@given(names, counts, moments, st.booleans(), st.floats(0, 86_400), scales)
-def test_what_a_provider_asks_for_is_obeyed_and_never_scaled(name, failures, now, counted, asked, scale):
-    wait = waited(name, failures, now, counted=counted, retry_after=asked, scale=scale)
+@given(st.tuples(names, counts, moments), st.booleans(), st.floats(0, 86_400), scales)
+def test_what_a_provider_asks_for_is_obeyed_and_never_scaled(of, counted, asked, scale):
+    wait, now = waited(*of, counted=counted, retry_after=asked, scale=scale), of[-1]
     assert is_whole(now + wait)
     assert wait >= timedelta(seconds=asked)
     shortest = timedelta(seconds=1) * scale
@@ -83,9 +84,9 @@ def test_looks_grow_apart_and_the_last_is_within_an_hour_and_not_below_45_second
         looks.append(look - first)
     assert looks[0] == timedelta()
     assert len(looks) == len(retry.LOOKS) == 10
-    steps = [later - earlier for earlier, later in zip(looks, looks[1:], strict=False)]
+    steps = [later - earlier for earlier, later in pairwise(looks)]
     assert all(step > timedelta() for step in steps)
-    assert all(later >= earlier for earlier, later in zip(steps[:-1], steps[1:-1], strict=True)), "until the last"
+    assert all(later >= earlier for earlier, later in pairwise(steps[:-1])), "each longer than the one before"
     assert timedelta(seconds=45) <= looks[-1]
     assert looks[-1] <= max(HOUR * scale, timedelta(seconds=45) + retry.MILLISECOND)
     until = retry.doubt_until(first, scale) - first

@@ -31,9 +31,9 @@ from tests.support.graph.double import GraphFake
 from tests.support.graph.double import Token as GraphToken
 
 #: Seconds that a call to the provider may take.
-TIMEOUT = 2.0
+TIMEOUT = 1.5
 #: Waits of ours are so much shorter.
-SCALE = 0.02
+SCALE = 0.005
 OWNER = "acc_ours"
 
 

@@ -95,8 +95,9 @@ class Upload:
         try:
             parser = MultipartParser(boundary, callbacks)
             async for block in _blocks(request):
-                parser.write(block)
-                if self._ended or len(self._parts) > MOST_PARTS:
+                if not self._ended:
+                    parser.write(block)
+                if len(self._parts) > MOST_PARTS:
                     break
         except FormParserError:
             faults.add("", BROKEN)

@@ -33,13 +33,16 @@ create table read.sends (
     due timestamptz,
     due_kind text,
     partition integer not null,
-    position bigint not null
+    position bigint not null,
+    key_digest text,
+    body_digest text not null
 );
 create index sends_user on read.sends (user_id, send desc);
 create index sends_owner on read.sends (owner, send desc);
 create index sends_due on read.sends (due) where due is not null;
 create index sends_waiting on read.sends (connection) where status in ('queued', 'deferred');
 create index sends_scheduled on read.sends (user_id) where status = 'scheduled';
+create index sends_key on read.sends (key_digest) where key_digest is not null;
 create table read.send_attempts (
     send text not null,
     number integer not null,
@@ -51,6 +54,11 @@ create table read.send_attempts (
     said text,
     refused text,
     primary key (send, number)
+);
+create table read.send_refusals (
+    send text primary key,
+    reason text not null,
+    of_send text
 );
 alter table read.sends alter message set storage external
 """

@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -256,78 +257,83 @@ TRICKS = [
 ]  # fmt: skip
 
 
-@asynccontextmanager
-async def watched() -> AsyncIterator[list[object]]:
-    """Whoever connects to port 443 of this machine, where it may be listened to at all."""
-    came: list[object] = []
+@dataclass
+class Watched:
+    """A port of this machine, and whoever has connected to it."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        came.append(writer.get_extra_info("peername"))
-        writer.close()
+    port: int
+    came: list[object] = field(default_factory=list)
 
-    server = await asyncio.start_server(serve, ["127.0.0.1", "::1"], 443)
-    async with server:
-        yield came
+    def hook(self, host: str) -> str:
+        return f"https://{host}:{self.port}/hook"
 
 
 @pytest.fixture
-async def came() -> AsyncIterator[list[object]]:
-    try:
-        async with watched() as found:
-            yield found
-    except OSError as error:
-        pytest.skip(f"port 443 can't be listened to here: {error}")
+async def inside(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watched]:
+    """Listens where a call that should not be made would go. Its port is as good as 443 meanwhile."""
+    found = Watched(0)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        found.came.append(writer.get_extra_info("peername"))
+        writer.close()
+
+    v4 = await asyncio.start_server(serve, "127.0.0.1", 0)
+    found.port = v4.sockets[0].getsockname()[1]
+    v6 = await asyncio.start_server(serve, "::1", found.port)
+    monkeypatch.setattr("gateways.providers.egress.WEB_PORTS", frozenset({443, found.port}))
+    async with v4, v6:
+        yield found
 
 
-async def test_no_address_off_the_public_internet_is_connected_to(keyset: Keyset, came: list[object]) -> None:
+async def test_no_address_off_the_public_internet_is_connected_to(keyset: Keyset, inside: Watched) -> None:
     """L-01: as a name's address, as the host itself, and in every spelling that some resolver takes."""
     for address in DENIED:
         async with calling(keyset, Egress(resolve=Names([address]))) as call:
-            assert told(await call("https://hooks.example.org/")) == (None, "unreachable", None)
+            assert told(await call(inside.hook("hooks.example.org"))) == (None, "unreachable", None)
     async with calling(keyset, Egress()) as call:
         for host in [*(f"[{one}]" if ":" in one else one for one in DENIED), *SPELLINGS]:
-            assert told(await call(f"https://{host}/hook")) == (None, "unreachable", None), host
-    assert came == []
+            assert told(await call(inside.hook(host))) == (None, "unreachable", None), host
+    assert inside.came == []
 
 
-async def test_urls_that_are_read_in_two_ways_go_nowhere(keyset: Keyset, came: list[object]) -> None:
+async def test_urls_that_are_read_in_two_ways_go_nowhere(keyset: Keyset, inside: Watched) -> None:
     """L-04, and unix sockets of L-06."""
     async with calling(keyset, Egress(resolve=Names(["127.0.0.1"]))) as call:
         for trick in TRICKS:
-            answer = await call(trick.replace("{host}", "127.0.0.1"))
+            answer = await call(trick.replace("{host}", f"127.0.0.1:{inside.port}"))
             assert answer.status is None, trick
-            assert (await call(trick.replace("{host}", "hooks.example.org"))).status is None
-    assert came == []
+            assert (await call(trick.replace("{host}", f"hooks.example.org:{inside.port}"))).status is None
+    assert inside.came == []
 
 
-async def test_one_bad_address_among_good_ones_is_enough(keyset: Keyset, came: list[object]) -> None:
+async def test_one_bad_address_among_good_ones_is_enough(keyset: Keyset, inside: Watched) -> None:
     """L-02: a name server that says all of them at once, and something else each time."""
     public = [address for address in ALLOWED if ":" not in address][:1]
     for answers in ([[*public, "127.0.0.1"]], [["127.0.0.1", *public]], [["10.0.0.1"], ["::1"], ["127.0.0.1"]]):
         async with calling(keyset, Egress(resolve=Names(*answers))) as call:
             for _ in range(3):
-                assert told(await call("https://hooks.example.org/")) == (None, "unreachable", None)
-    assert came == []
+                assert told(await call(inside.hook("hooks.example.org"))) == (None, "unreachable", None)
+    assert inside.came == []
 
 
-async def test_who_is_allowed_to_would_connect_there(keyset: Keyset, came: list[object]) -> None:
+async def test_who_is_allowed_to_would_connect_there(keyset: Keyset, inside: Watched) -> None:
     """So the tests beside this one would have seen it."""
     async with calling(keyset, Egress(allow_private=True, resolve=Names(["127.0.0.1"]))) as call:
-        for host in ("127.0.0.1", "hooks.example.org"):
-            assert (await call(f"https://{host}/")).error == "unreachable"  # TLS with nobody
-    assert len(came) == 2
+        for host in ("127.0.0.1", "[::1]", "hooks.example.org"):
+            assert (await call(inside.hook(host))).error == "unreachable"  # TLS with nobody
+    assert len(inside.came) == 3
 
 
-async def test_what_is_within_can_not_be_told_from_what_is_not_there(keyset: Keyset, came: list[object]) -> None:
+async def test_what_is_within_can_not_be_told_from_what_is_not_there(keyset: Keyset, inside: Watched) -> None:
     """L-05: a name inside with an open port, one with a closed port, one that does not exist: the same, and as soon."""
     answers = []
     for addresses in (["127.0.0.1"], ["127.0.0.2"], ["10.0.0.1"], []):
         async with calling(keyset, Egress(resolve=Names(addresses))) as call:
             began = asyncio.get_running_loop().time()
-            answers.append(told(await call("https://db.internal.example.org/")))
+            answers.append(told(await call(inside.hook("db.internal.example.org"))))
             assert asyncio.get_running_loop().time() - began < SECONDS / 2
     assert set(answers) == {(None, "unreachable", None)}
-    assert came == []
+    assert inside.came == []
 
 
 async def test_the_environments_proxies_are_ignored(

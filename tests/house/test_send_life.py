@@ -1,0 +1,218 @@
+"""What becomes of sends when providers, connections and callers do as they please: one house, a mailbox for each test."""
+
+import asyncio
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from domain.send_commands import CancelSend, KnownConnection, MoveSend, RedriveSend
+from domain.send_events import (
+    AttemptDeferred,
+    AttemptInDoubt,
+    AttemptStarted,
+    DraftRecorded,
+    SendCommandRefused,
+    SendDeadLettered,
+    SendFailed,
+    SendRedriven,
+    SendSent,
+)
+from tests.support.send_house import OWNER, SCALE, send_house
+from tests.support.servers import create_database, drop_database
+
+SEND_ONLY = ["https://www.googleapis.com/auth/gmail.send"]
+
+
+@pytest.fixture(scope="module")
+async def house(servers, tmp_path_factory):
+    name = f"test_{uuid.uuid4().hex}"
+    async with send_house(
+        servers, create_database(servers, name), f"t{name[5:17]}.", tmp_path_factory.mktemp("sends"), rates="off"
+    ) as found:
+        yield found
+    drop_database(servers, name)
+
+
+def of(history, kind):
+    return [event for event in history if isinstance(event, kind)]
+
+
+def sent(house, mailbox):
+    return [one for one in house.gmail.receipts() if one.user == mailbox.address]
+
+
+async def test_an_attempt_that_may_have_sent_the_mail_is_proven_before_anything_else_happens(house):
+    """Each way in which an answer gets lost, before and after the mail went out, at both providers that can be asked."""
+    cases = []
+    for when in ("before", "after"):
+        for failure in ({"status": 504}, {"status": 500}, {"drop": when}):
+            mailbox = await house.connect()
+            said = failure if "drop" in failure else failure | {"when": when}
+            await house.gmail.fail("drafts.send", user=mailbox.address, **said)
+            cases.append((mailbox, await house.send(mailbox), when))
+    for mailbox, send, when in cases:
+        row = await house.becomes(send, "sent", seconds=60)
+        history = await house.history(send)
+        assert len(of(history, AttemptInDoubt)) == 1, history
+        assert len(of(history, DraftRecorded)) == 1, "what is sent again is the same draft"
+        assert row["attempt"] == (1 if when == "after" else 2)
+        assert len(sent(house, mailbox)) == 1
+
+
+async def test_a_limit_of_the_provider_is_waited_for_and_is_no_attempt(house):
+    mailbox = await house.connect()
+    await house.gmail.fail("drafts.create", user=mailbox.address, status=429, retryAfter="1", times=7)
+    send = await house.send(mailbox)
+    other = await house.connect()
+    quick = await house.send(other)
+    await house.becomes(quick, "sent")
+    row = await house.becomes(send, "sent", seconds=60)
+    waits = of(await house.history(send), AttemptDeferred)
+    assert row["attempt"] == 8
+    assert {(wait.code, wait.counted) for wait in waits} == {("rate_limited", False)}
+    assert len(sent(house, mailbox)) == 1
+
+
+async def test_while_a_mailbox_wants_to_be_left_alone_nothing_is_asked_of_it(house):
+    mailbox = await house.connect()
+    await house.gmail.fail("drafts.create", user=mailbox.address, status=429, retryAfter="3")
+    first = await house.send(mailbox)
+    await house.becomes(first, "deferred")
+    before = calls(await house.gmail.told(), mailbox)
+    others = [await house.send(mailbox) for _ in range(3)]
+    for send in others:
+        await house.becomes(send, "deferred")
+    assert calls(await house.gmail.told(), mailbox) == before
+    for send in (first, *others):
+        await house.becomes(send, "sent", seconds=30)
+    assert len(sent(house, mailbox)) == 4
+
+
+def calls(told, mailbox):
+    return sum(call["user"] == mailbox.address for call in told["calls"])
+
+
+async def test_after_five_attempts_it_is_a_dead_letter_until_somebody_has_it_tried_again(house):
+    mailbox = await house.connect()
+    await house.gmail.fail("drafts.create", user=mailbox.address, status=500, times=5)
+    send = await house.send(mailbox)
+    row = await house.becomes(send, "dead_lettered", seconds=60)
+    assert (row["attempt"], row["code"]) == (5, "server_error")
+    (dead,) = of(await house.history(send), SendDeadLettered)
+    assert dead.attempts == 5
+    known = KnownConnection(mailbox.connection, mailbox.provider, mailbox.digest, "active")
+    again = RedriveSend(send, mailbox.user, OWNER, "caller", [known], SCALE)
+    await house.tell(again)
+    await house.tell(again)
+    await house.becomes(send, "sent", seconds=30)
+    history = await house.history(send)
+    assert len(of(history, SendRedriven)) == 1
+    assert [one.reason for one in of(history, SendCommandRefused)] in (["not_ended"], ["sent"])
+    assert len(sent(house, mailbox)) == 1
+
+
+async def test_what_the_provider_refuses_for_good_fails_at_once(house):
+    mailbox = await house.connect()
+    await house.gmail.fail("drafts.create", user=mailbox.address, status=400)
+    send = await house.send(mailbox)
+    row = await house.becomes(send, "failed")
+    assert row["attempt"] == 1
+    assert of(await house.history(send), SendFailed)
+    assert not sent(house, mailbox)
+
+
+async def test_without_drafts_a_lost_answer_ends_uncertain_or_with_proof_and_never_with_a_second_mail(house):
+    mailbox = await house.connect(scopes=SEND_ONLY)
+    await house.gmail.fail("messages.send", user=mailbox.address, status=504, when="after")
+    send = await house.send(mailbox)
+    await house.becomes(send, "uncertain", "sent", seconds=90)
+    assert len(sent(house, mailbox)) == 1
+
+
+async def test_what_is_cancelled_before_it_starts_is_not_sent_and_afterwards_it_is_too_late(house):
+    mailbox = await house.connect()
+    later = datetime.now(UTC) + timedelta(hours=1)
+    scheduled = await house.send(mailbox, scheduled_at=later)
+    await house.becomes(scheduled, "scheduled")
+    await house.tell(CancelSend(scheduled, mailbox.user, OWNER))
+    await house.becomes(scheduled, "cancelled")
+    done = await house.send(mailbox)
+    await house.becomes(done, "sent")
+    await house.tell(CancelSend(done, mailbox.user, OWNER))
+    await refused(house, done, "too_late")
+    assert len(sent(house, mailbox)) == 1
+
+
+async def refused(house, send, reason):
+    async with asyncio.timeout(20):
+        while [one.reason for one in of(await house.history(send), SendCommandRefused)] != [reason]:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_scheduled_send_goes_out_in_the_second_it_was_moved_to(house):
+    mailbox = await house.connect()
+    far = datetime.now(UTC) + timedelta(days=30)
+    send = await house.send(mailbox, scheduled_at=far)
+    await house.becomes(send, "scheduled")
+    due = datetime.now(UTC) + timedelta(seconds=2)
+    await house.tell(MoveSend(send, mailbox.user, OWNER, due))
+    row = await house.becomes(send, "sent")
+    started = await house.found("select started_at from send_attempts where send = $1", send)
+    assert timedelta(0) <= started["started_at"] - due < timedelta(seconds=2), row
+
+
+async def test_a_connection_that_ends_takes_with_it_what_waits_for_it(house):
+    mailbox = await house.connect()
+    await house.gmail.fail("drafts.create", user=mailbox.address, status=429, retryAfter="30")
+    waiting = await house.send(mailbox)
+    await house.becomes(waiting, "deferred")
+    scheduled = await house.send(mailbox, scheduled_at=datetime.now(UTC) + timedelta(hours=1))
+    await house.becomes(scheduled, "scheduled")
+    await house.revoke(mailbox)
+    row = await house.becomes(waiting, "failed")
+    assert row["code"] == "connection_revoked"
+    row = await house.becomes(scheduled, "cancelled")
+    assert row["code"] == "connection_revoked"
+    assert not sent(house, mailbox)
+
+
+async def test_a_connection_revoked_between_acceptance_and_attempt_is_not_used(house):
+    mailbox = await house.connect()
+    await house.house.vault.destroy(mailbox.connection)
+    send = await house.send(mailbox)
+    row = await house.becomes(send, "failed")
+    assert row["code"] == "connection_revoked"
+    assert not sent(house, mailbox)
+
+
+async def test_the_same_key_stands_for_the_same_send_also_when_asked_at_once(house):
+    mailbox = await house.connect()
+    sends = await asyncio.gather(*[house.send(mailbox, key="key-1") for _ in range(20)])
+    async with asyncio.timeout(20):
+        while not sent(house, mailbox):
+            await asyncio.sleep(0.05)
+    rows = await house.house.pool.fetch("select send from sends where user_id = $1", mailbox.user)
+    assert len(rows) == 1
+    assert rows[0]["send"] in sends
+    await house.becomes(rows[0]["send"], "sent")
+    assert len(sent(house, mailbox)) == 1
+
+
+async def test_one_attempt_at_a_time_however_often_the_work_is_ordered(house):
+    """Records of work are no facts: repeated, late and made up ones lead to one mail."""
+    mailbox = await house.connect()
+    await house.gmail.fail("drafts.send", user=mailbox.address, delay=1.0)
+    send = await house.send(mailbox)
+    from gateways.log.work_queue import WorkQueue
+    from schemas.work import DeliverSend
+
+    queue = WorkQueue(house.house.command_log)
+    work = DeliverSend(send, mailbox.user, mailbox.connection, "gmail", mailbox.digest)
+    await asyncio.gather(*[queue.put("deliver.gmail", work, {}) for _ in range(30)])
+    await house.becomes(send, "sent")
+    await queue.put("deliver.gmail", work, {})
+    history = await house.history(send)
+    assert len(of(history, AttemptStarted)) == 1
+    assert len(of(history, SendSent)) == 1
+    assert len(sent(house, mailbox)) == 1
