@@ -286,7 +286,7 @@ async def deliver_sends(house: House, subscriptions: Any, refreshing: Any, lette
     parts = Parts(Claims(log, tail), mails, accesses, providers, limits, waits, reports, uses, measures, scale=scale)
     delivering, reconciling = Delivering(parts, worker=worker, timeout=timeout), Reconciling(parts)
     effects = (
-        dispatch.effect(dispatch.Dispatching(waits, letters)),
+        dispatch.effect(dispatch.Dispatching(waits, letters, log)),
         delivery_effect.effect(delivering, reconciling),
         tiers.effect(waits),
         send_connections.effect(send_connections.FollowingConnections(due, reports, scale=scale)),
@@ -341,16 +341,10 @@ async def declare_projections(house: House, subscriptions: Any) -> None:
     from gateways.work_measures import StoppedProjections
     from projections.catalogue import of_topic
     from projections.projector import Projector
-    from schemas import events
-    from schemas.topics import ACCOUNT_EVENTS, CONNECTION_EVENTS, MAILBOX_EVENTS, SEND_EVENTS
+    from schemas.events import OF_TOPIC
 
     stopped = StoppedProjections(house.metrics)
-    for topic, vocabulary in (
-        (MAILBOX_EVENTS.name, events.MAILBOX),
-        (ACCOUNT_EVENTS.name, events.ACCOUNT),
-        (CONNECTION_EVENTS.name, events.CONNECTION),
-        (SEND_EVENTS.name, events.SEND),
-    ):
+    for topic, vocabulary in OF_TOPIC.items():
         projector = Projector(topic, of_topic(topic), vocabulary, house.pool)
         projector.subscription = subscriptions.subscribe(
             [topic], group=f"projector.{topic}", consumes=projector, max_records=2000

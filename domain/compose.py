@@ -6,7 +6,6 @@ making reaches the wire. Parts are put together here and not by the standard lib
 of 35 MB into half a million strings.
 """
 
-import base64
 import binascii
 import hashlib
 import re
@@ -132,7 +131,9 @@ def _part(content_type: str, encoding: str, more: str, body: bytes) -> bytes:
 
 
 def _base64(content: bytes) -> bytes:
-    return base64.encodebytes(content).replace(b"\n", b"\r\n")
+    encoded = binascii.b2a_base64(content, newline=False)
+    width = BASE64_LINE - 2
+    return b"".join(encoded[start : start + width] + b"\r\n" for start in range(0, len(encoded), width))
 
 
 def _base64_size(size: int) -> int:

@@ -15,7 +15,7 @@ _TOKEN = re.compile(
     r"|</(?P<end>[a-zA-Z][^\s/>]*+)[^>]*+>?"
     r"|</[^a-zA-Z>][^>]*+>?"
     r"|<(?P<start>[a-zA-Z][^\s/>]*+)(?P<attributes>(?:=\s*+(?:\"[^\"]*+\"?|'[^']*+'?)|[^>=]++|=)*+)>?"
-    r"|(?P<text>[^<]++|<)",
+    r"|(?P<text>(?:[^<]++|<(?![a-zA-Z!?/]))++|<)",
     re.DOTALL,
 )
 _ATTRIBUTE = re.compile(r"([^\s=/\"'>]++)(?:\s*+=\s*+(?:\"([^\"]*+)\"?|'([^']*+)'?|([^\s>]++)))?")
@@ -113,7 +113,8 @@ class _Reader:
             case "a":
                 self._end_link()
             case "ul" | "ol":
-                self._lists = self._lists[:-1] if len(self._lists) < _DEEPEST_INDENT else self._lists
+                if self._lists:
+                    self._lists.pop()
                 self._break(1 if self._lists else 2)
             case "pre":
                 self._as_it_is = max(0, self._as_it_is - 1)

@@ -1,5 +1,5 @@
-"""Follows sends: puts what was dispatched, deferred or is in doubt where it is worked off, and keeps what nobody tries any
-more among the dead letters.
+"""Follows sends: puts what was dispatched, deferred or is in doubt where it is worked off, keeps what nobody tries any more
+among the dead letters, and has the attachments kept that a send names.
 
 All of it can be done twice: the decider grants one attempt however often it is asked, and a dead letter has the id of its
 event. What gets lost on the way is dispatched again by a timer.
@@ -7,10 +7,12 @@ event. What gets lost on the way is dispatched again by a timer.
 
 from typing import Any, Final, Protocol
 
-from domain.send_events import AttemptDeferred, AttemptInDoubt, SendDeadLettered, SendDispatched
+from domain.attachments import UseAttachment
+from domain.send_events import AttemptDeferred, AttemptInDoubt, SendDeadLettered, SendDispatched, SendRequested
 from handlers.effector import Effect
+from handlers.send_reports import AppendsCommands
 from handlers.tiers import Waits, trace_of
-from schemas import events, topics
+from schemas import commands, events, topics
 from schemas.envelope import Record
 from schemas.work import DeliverSend, LookForSend
 
@@ -22,11 +24,12 @@ class KeepsDeadLetters(Protocol):
 
 
 class Dispatching:
-    """What the effect needs: a queue of work, and a place for dead letters."""
+    """What the effect needs: a queue of work, a place for dead letters, and a way to tell of attachments."""
 
-    def __init__(self, waits: Waits, letters: KeepsDeadLetters) -> None:
+    def __init__(self, waits: Waits, letters: KeepsDeadLetters, log: AppendsCommands) -> None:
         self._waits = waits
         self._letters = letters
+        self._log = log
 
     async def act(self, event: Any, record: Record) -> None:
         match event:
@@ -42,6 +45,20 @@ class Dispatching:
                 await self._waits.put(_first_look(event), trace_of(record))
             case SendDeadLettered():
                 await self._letters.keep(record, cause=event.code)
+            case SendRequested():
+                await self._keep_attachments(event, record)
+
+    async def _keep_attachments(self, event: SendRequested, record: Record) -> None:
+        for attachment in event.attachments:
+            await self._log.command(
+                topics.ACCOUNT_COMMANDS.name,
+                event.owner,
+                UseAttachment(event.owner, event.user, attachment, event.send),
+                vocabulary=commands.ACCOUNT,
+                subject=attachment,
+                command_id=f"{event.send}/{attachment}",
+                trace=trace_of(record),
+            )
 
 
 def _first_look(event: AttemptInDoubt) -> LookForSend:
@@ -63,5 +80,5 @@ def _first_look(event: AttemptInDoubt) -> LookForSend:
 
 def effect(dispatching: Dispatching) -> Effect:
     """Acts on whatever asks for work on a send."""
-    wants = (SendDispatched, AttemptDeferred, AttemptInDoubt, SendDeadLettered)
+    wants = (SendRequested, SendDispatched, AttemptDeferred, AttemptInDoubt, SendDeadLettered)
     return Effect(NAME, topics.SEND_EVENTS.name, events.SEND, wants, dispatching.act, concurrency=64, width=16)

@@ -34,7 +34,7 @@ class Reconciling:
         following = retry.look_at(work.number + 1, work.first, self._parts.scale)
         found = await self._found(work, last=following is None)
         trace = trace_of(record)
-        if isinstance(found, NotProven) and following is not None:
+        if isinstance(found, NotProven) and following is not None and not _in_vain(work, found):
             asked = datetime.now(UTC) + timedelta(seconds=found.retry_after or 0)
             next_look = replace(work, number=work.number + 1, due=max(following, asked))
             await self._parts.waits.put(next_look, trace)
@@ -71,3 +71,8 @@ class Reconciling:
             return NotProven("server_error")
         self._parts.uses.note(work.connection, work.user, Call(datetime.now(UTC), "look", "reconcile", work.send, "ok"))
         return NotProven("token_unavailable") if isinstance(found, TokenRefused) else found
+
+
+def _in_vain(work: LookForSend, found: NotProven) -> bool:
+    """Who may not search, and has no draft to ask for, will never be told anything."""
+    return found.code == "not_allowed" and work.draft is None

@@ -11,8 +11,20 @@ from domain.outcomes import LogOpened
 from schemas import commands, events
 from schemas.header_schemas import header_schemas
 from schemas.json_schema import described
-from schemas.topics import DEAD_LETTERS, FOREVER, MAIL_RAW, TOPICS, Topic
+from schemas.topics import (
+    DEAD_LETTERS,
+    DELIVER,
+    FOREVER,
+    MAIL_RAW,
+    RETRY,
+    TOPICS,
+    WEBHOOK_DELIVER,
+    WEBHOOK_RETRY,
+    Topic,
+)
 from schemas.vocabulary import Vocabulary
+from schemas.webhook_queue import QUEUE
+from schemas.work import WORK
 
 #: The contract's own version: its first number changes with the envelope. Types have their version in their names.
 VERSION: Final = "1.0.0"
@@ -30,9 +42,9 @@ VOID_RULE: Final = (
     "`position` is void."
 )
 DESCRIPTION: Final = (
-    "What happened to temporary inboxes, to accounts and their users, and to the mailboxes that users connected, as a log of "
-    "facts. Records are CloudEvents 1.0 in Kafka's binary mode: the type and what identifies it in headers, the body as "
-    "JSON.\n\n"
+    "What happened to temporary inboxes, to accounts and their users, to the mailboxes that users connected and to the mails "
+    "that they send, as a log of facts. Records are CloudEvents 1.0 in Kafka's binary mode: the type and what identifies it "
+    "in headers, the body as JSON.\n\n"
     f"{VOID_RULE}\n\n"
     "Order holds within a partition, and with it within a key. Sealed fields (`x-sealed`) are ciphertext; digests "
     "(`x-digest`) can be compared, not read. Readers ignore fields they don't know. "
@@ -49,10 +61,17 @@ OPAQUE: Final = {
         "A record that could not be handled: its original bytes and headers, and the cause.",
     ),
 }
+#: Topics whose records are orders of ours to ourselves, and in which words.
+ORDERS: Final = {
+    **dict.fromkeys((*DELIVER.values(), *RETRY.values()), WORK),
+    **dict.fromkeys((WEBHOOK_DELIVER, *WEBHOOK_RETRY.values()), QUEUE),
+}
 
 
 def written_types(topic: Topic) -> dict[str, type]:
     """The types of JSON bodies a topic holds, by their name on the wire; none where its records are opaque."""
+    if topic in ORDERS:
+        return {kind: cls for cls, kind in ORDERS[topic].types.items()}
     context, _, role = topic.name.partition(".")
     module = {"events": events, "commands": commands}.get(role)
     vocabularies = [found for found in vars(module).values() if isinstance(found, Vocabulary)] if module else []

@@ -24,3 +24,6 @@ ACCOUNT: Final = Vocabulary("account", (*get_args(AccountEvent), *get_args(Outco
 CONNECTION: Final = Vocabulary("connection", (*get_args(ConnectionEvent), *get_args(Outcome)), others=(LOG,))
 SEND: Final = Vocabulary("send", (*get_args(SendEvent), *get_args(Outcome)), others=(LOG,))
 WEBHOOK: Final = Vocabulary("webhook", (*get_args(CallbackEvent), *get_args(Outcome)), others=(LOG,))
+
+#: What stands in each truth topic.
+OF_TOPIC: Final = {f"{found.context}.events": found for found in (MAILBOX, ACCOUNT, CONNECTION, SEND, WEBHOOK)}

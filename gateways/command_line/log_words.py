@@ -116,20 +116,14 @@ async def _replay(installation: "Installation", names: Sequence[str], *, dry_run
     from gateways.log.provision import open_log  # noqa: PLC0415 - as above
     from projections.catalogue import PROJECTIONS  # noqa: PLC0415 - as above
     from projections.replay import CannotReplay, Rebuild  # noqa: PLC0415 - as above
-    from schemas import events, topics  # noqa: PLC0415 - as above
+    from schemas import events  # noqa: PLC0415 - as above
 
-    vocabularies = {
-        topics.MAILBOX_EVENTS.name: events.MAILBOX,
-        topics.ACCOUNT_EVENTS.name: events.ACCOUNT,
-        topics.CONNECTION_EVENTS.name: events.CONNECTION,
-        topics.WEBHOOK_EVENTS.name: events.WEBHOOK,
-    }
     log = EventLog(installation.kafka, prefix=installation.topic_prefix)
     try:
         async with tables_of(installation) as pool:
             await open_log(log, pool)
         rebuilds = [
-            Rebuild(projection, vocabularies[projection.topic], log, installation.database_url)
+            Rebuild(projection, events.OF_TOPIC[projection.topic], log, installation.database_url)
             for projection in PROJECTIONS
             if projection.name in names
         ]

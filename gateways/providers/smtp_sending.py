@@ -62,6 +62,7 @@ class SmtpSending:
             except Settled as settled:
                 answer = settled.answer
             except AnsweredEarly:
+                await notes.transmission()
                 answer = InDoubt("answer_unreadable")
             outcome.is_(_name(answer))
             return answer

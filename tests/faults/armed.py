@@ -97,10 +97,21 @@ TOKEN_POINTS: Final = {
     "K15 destroyed, not reported": Point("work", "gateways.stores.vault:Vault.destroy", "after"),
 }
 
+#: Of delivering webhooks: they take a receiver.
+WEBHOOK_POINTS: Final = {
+    "K14 posted, not reported": Point("work", "gateways.webhooks.receivers:Receivers.post", "after"),
+    "K14 moved on, place not kept": Point("work", "handlers.webhook_tiers:Tier._move", "after"),
+    "K14 granted, not posted": Point("work", "gateways.webhooks.receivers:Receivers.post", "before"),
+    "K14 to be queued": Point("work", "handlers.webhook_queue:Queue.put", "before"),
+    "K14 queued, place not kept": Point("work", "handlers.webhook_queue:Queue.put", "after"),
+    "K14 reported": Point("work", "handlers.webhook_deliver:Delivers._report", "after"),
+    "K14 letter kept, not disabled": Point("work", "gateways.log.dead_letters:DeadLetters.keep", "after"),
+}
+
 
 def arm(name: str, nth: int, act: Callable[[], None]) -> None:
     """Has `act` called at the n-th pass of a point."""
-    point, passes = (POINTS | TOKEN_POINTS)[name], 0
+    point, passes = (POINTS | TOKEN_POINTS | WEBHOOK_POINTS)[name], 0
 
     def reached() -> None:
         nonlocal passes

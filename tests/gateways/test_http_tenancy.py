@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from aiohttp import FormData
 from yarl import URL
 
 from gateways.local_servers import Servers
@@ -17,7 +18,7 @@ from tests.support.servers import create_database, drop_database
 #: Operations that need no credentials, because they show nothing of anybody's. A new one has to be thought about here.
 OPEN_TO_ALL = {"createMailbox", "livez", "readyz", "metrics", "getLimits"}
 MAIL = b"From: Ann <ann@example.org>\r\nSubject: Secret-canary\r\n\r\nSecret-canary in the text.\r\n"
-NOBODY, NOTHING = "usr_" + "0" * 26, "con_" + "0" * 26
+NOBODY, NOTHING, NO_FILE = "usr_" + "0" * 26, "con_" + "0" * 26, "att_" + "0" * 26
 METHODS = {"get", "post", "put", "patch", "delete", "head", "options"}
 
 
@@ -46,10 +47,27 @@ async def asked(house: HttpHouse, method: str, target: str, headers: dict[str, s
         return answer.status, await answer.text()
 
 
-def filled(pattern: str, address: str, message: str, user: str = NOBODY, connection: str = NOTHING) -> str:
+def filled(
+    pattern: str,
+    address: str,
+    message: str,
+    user: str = NOBODY,
+    connection: str = NOTHING,
+    *,
+    attachment: str = NO_FILE,
+) -> str:
     target = pattern.replace("{address}", address).replace("{message_id}", message).replace("{index}", "0")
     target = target.replace("{user_id}", user).replace("{connection_id}", connection)
+    target = target.replace("{attachment_id}", attachment)
     return target + ("?ttl_minutes=5" if target.endswith("/extend") else "")
+
+
+async def attached(house: HttpHouse, key: str, user: str) -> str:
+    """An attachment of the user."""
+    where, form = f"{house.url}/v1/attachments/upload?userId={user}", FormData()
+    form.add_field("file", b"Secret-canary", filename="secret-canary.txt")
+    async with house.http.post(where, headers=bearer(key), data=form) as answer:
+        return str((await answer.json())["id"])
 
 
 async def test_every_operation_that_is_not_open_to_all_asks_who_is_there(house: HttpHouse) -> None:
@@ -93,24 +111,32 @@ async def test_a_stranger_hears_the_same_of_users_and_connections_as_of_none(hou
     (account, owners), (_, strangers) = await house.account(), await house.account()
     ada = await person(house, account, owners, displayName="Secret-canary")
     connection = await ada.connect("secret-canary@gmail.example")
+    attachment = await attached(house, owners, ada.id)
     box = await house.mailbox(strangers)
     tried = 0
     for method, pattern, _ in await operations_of(house):
-        if "{user_id}" not in pattern and "{connection_id}" not in pattern:
+        if not {"{user_id}", "{connection_id}", "{attachment_id}"} & set(pattern.split("/")):
             continue
         for who, status in ((strangers, 404), (box, 403), (None, 401)):
-            there = await asked(house, method, filled(pattern, "", "", ada.id, connection), bearer(who))
+            there = await asked(
+                house, method, filled(pattern, "", "", ada.id, connection, attachment=attachment), bearer(who)
+            )
             absent = await asked(house, method, filled(pattern, "", ""), bearer(who))
             assert there[0] == absent[0] == status, f"{method} {pattern}"
             assert "canary" not in there[1]
             tried += 1
     assert tried >= 12
-    for where in (f"/v1/users/{ada.id}", f"/v1/connections/{connection}"):
+    for where in (f"/v1/users/{ada.id}", f"/v1/connections/{connection}", f"/v1/attachments/{attachment}"):
         status, text = await asked(house, "get", where, bearer(owners))
         assert status == 200
         assert "canary" in text
         assert '"state":"revoked"' not in text
-    for where in ("/v1/users", f"/v1/users?email={ada.said['email']}", f"/v1/connections?userId={ada.id}&state=all"):
+    for where in (
+        "/v1/users",
+        f"/v1/users?email={ada.said['email']}",
+        f"/v1/connections?userId={ada.id}&state=all",
+        "/v1/attachments",
+    ):
         assert (await asked(house, "get", where, bearer(strangers)))[1] == '{"items":[],"nextCursor":null}'
 
 
@@ -122,6 +148,8 @@ ALLOWED = {
     "users:write": {"createUser", "deleteUser"},
     "connections:read": {"listConnections", "getConnection"},
     "connections:write": {"revokeConnection"},
+    "sends:read": {"listAttachments", "getStoredAttachment", "downloadStoredAttachment"},
+    "sends:write": {"uploadAttachment", "deleteAttachment"},
     "events:read": set(),
 }
 
@@ -135,12 +163,13 @@ async def test_a_key_does_what_its_scopes_say_and_nothing_else(house: HttpHouse)
     (message,) = await house.listed(box, 1)
     ada = await person(house, account, key)
     connection = await ada.connect()
+    attachment = await attached(house, key, ada.id)
     guarded, refused = set(), set()
     for method, pattern, told in sorted(await operations_of(house), key=lambda one: "delete" in one):
         if {"apiKey": []} not in told.get("security", []) or pattern.startswith("/ws/") or pattern.endswith("/events"):
             continue  # the streams: test_live_all.py
         guarded.add(told["operationId"])
-        target = filled(pattern, box["address"], message["id"], ada.id, connection)
+        target = filled(pattern, box["address"], message["id"], ada.id, connection, attachment=attachment)
         for scope, narrowed in keys.items():
             status, text = await asked(house, method, target, bearer(narrowed))
             if status == 403:
@@ -148,7 +177,8 @@ async def test_a_key_does_what_its_scopes_say_and_nothing_else(house: HttpHouse)
                 assert json.loads(text)["scope"] in text
                 refused.add((scope, told["operationId"]))
             else:  # there is no attachment, nothing is said of the user to be, and what was deleted is gone
-                there = status < 400 or "{index}" in pattern or pattern == "/v1/users" or method == "delete"
+                says_nothing = pattern in {"/v1/users", "/v1/attachments/upload"}
+                there = status < 400 or "{index}" in pattern or says_nothing or method == "delete"
                 assert there, f"{method} {pattern} with {scope}: {status} {text}"
     assert guarded == set().union(*ALLOWED.values())
     for scope, allowed in ALLOWED.items():

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
 
-import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -69,6 +68,18 @@ def form(
 
 def whole(*parts: bytes) -> bytes:
     return b"".join(parts) + b"--%b--\r\n" % BOUNDARY.encode()
+
+
+def head_of(key: str, user: str, length: int) -> bytes:
+    """The head of an upload, for those who write the rest themselves."""
+    lines = (
+        f"POST {UPLOAD}?userId={user} HTTP/1.1",
+        "Host: x",
+        f"Authorization: Bearer {key}",
+        f"Content-Length: {length}",
+        f"Content-Type: multipart/form-data; boundary={BOUNDARY}",
+    )
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 async def asked(house: HttpHouse, method: str, where: str, who: Any, **more: Any) -> Answer:
@@ -196,8 +207,7 @@ async def test_who_says_too_much_is_refused_before_anything_is_read(
     _, key, user = whose
     port = int(house.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = f"POST {UPLOAD}?userId={user} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 50000000\r\n"
-    writer.write(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode())
+    writer.write(head_of(key, user, 50_000_000))
     answer = await asyncio.wait_for(reader.read(), 10)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"attachment_too_large" in answer
@@ -291,8 +301,7 @@ async def test_an_upload_that_is_cut_off_leaves_nothing(house: HttpHouse, whose:
     body = whole(form(os.urandom(600_000)))
     for cut in (10, 200, 300_000, len(body) - 1):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-        head = f"POST {UPLOAD}?userId={user} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n"
-        writer.write(f"{head}Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n".encode() + body[:cut])
+        writer.write(head_of(key, user, len(body)) + body[:cut])
         await writer.drain()
         writer.close()
         await writer.wait_closed()

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from domain.fields import Digest, Sealed
 from domain.mailbox_events import MessageReceived
-from schemas import asyncapi, commands, events, meanings
+from schemas import asyncapi, commands, events, meanings, webhook_queue, work
 from schemas.documents import ASYNCAPI, as_text, documents, write
 from schemas.envelope import Headers, command_headers, moment
 from schemas.json_schema import schema_of
@@ -27,7 +27,7 @@ SCHEMAS = {name: document for name, document in DOCUMENTS.items() if name != ASY
 PAPER = DOCUMENTS[ASYNCAPI]
 TYPES = {
     kind: cls
-    for module in (events, commands)
+    for module in (events, commands, work, webhook_queue)
     for vocabulary in vars(module).values()
     if isinstance(vocabulary, Vocabulary)
     for cls, kind in vocabulary.types.items()

@@ -132,6 +132,8 @@ def _services(house: House, **more: Any) -> Services:
             log, house.tail, house.folded, commands=commands.CONNECTION, events=events.CONNECTION
         ),
         webhook_decisions=Decisions(log, house.tail, house.folded, commands=commands.WEBHOOK, events=events.WEBHOOK),
+        send_decisions=Decisions(log, house.tail, house.folded, commands=commands.SEND, events=events.SEND),
+        retry_scale=house.settings.retry_scale,
         command_log=log,
         folded=house.folded,
         mail=MailStore(house.keyring, RawMailLog(house.kafka, prefix=house.prefix), house.blobs),

@@ -313,6 +313,7 @@ def _services(house: StreamsHouse, request_limit: Limit | None) -> Services:
         account_decisions=decisions(commands.ACCOUNT, events.ACCOUNT),
         connection_decisions=decisions(commands.CONNECTION, events.CONNECTION),
         webhook_decisions=decisions(commands.WEBHOOK, events.WEBHOOK),
+        send_decisions=decisions(commands.SEND, events.SEND),
         command_log=command_log,
         folded=house.folded,
         mail=cast("Any", None),

@@ -1,12 +1,9 @@
 """Everything that delivers webhooks, wired into a house: decider, effects, tiers, and the table of deliveries."""
 
-from contextlib import AsyncExitStack
-
 from gateways.log.dead_letters import DeadLetters
 from gateways.log.event_log import EventLog
 from gateways.log.subscriptions import Subscriptions
 from gateways.providers.egress import Egress
-from gateways.stores.postgres import Pool
 from gateways.stores.snapshots import Snapshots
 from gateways.stores.webhook_endpoints import WebhookEndpoints
 from gateways.stores.work_positions import EffectPositions
@@ -26,11 +23,22 @@ from schemas import events
 from schemas.topics import SEND_EVENTS, WEBHOOK_EVENTS, WEBHOOK_RETRY
 
 
-async def open_webhooks(house: House, *, seconds: float = 15.0, project: bool = True, session_ms: int = 6000) -> None:
+async def open_webhooks(
+    house: House, *, seconds: float = 15.0, work: bool = True, project: bool = True, session_ms: int = 6000
+) -> None:
     """Runs until the house is closed. `seconds`: what a receiver has for its answer."""
+    subscriptions = Subscriptions(house.kafka, prefix=house.prefix, session_timeout_ms=session_ms)
+    if work:
+        await _deliver(house, subscriptions, seconds)
+    if project:
+        _project(house, subscriptions)
+    await subscriptions.start()
+    house.stack.push_async_callback(subscriptions.stop)
+
+
+async def _deliver(house: House, subscriptions: Subscriptions, seconds: float) -> None:
     stack = house.stack
     scale, pool, log = house.settings.retry_scale, house.pool, house.command_log
-    subscriptions = Subscriptions(house.kafka, prefix=house.prefix, session_timeout_ms=session_ms)
     positions, letters = EffectPositions(pool), DeadLetters(log)
     egress = Egress(house.settings.allow_private_hosts)
     receivers = await stack.enter_async_context(Receivers.opened(egress, house.keyset, seconds=seconds))
@@ -61,14 +69,10 @@ async def open_webhooks(house: House, *, seconds: float = 15.0, project: bool = 
         tier = Tier(tier_seconds, queue, positions)
         tier.subscription = subscriptions.subscribe([tier.topic], group=tier.name, consumes=tier)
         stack.push_async_callback(tier.stop)
-    if project:
-        _project(subscriptions, pool, stack)
-    await subscriptions.start()
-    stack.push_async_callback(subscriptions.stop)
 
 
-def _project(subscriptions: Subscriptions, pool: Pool, stack: AsyncExitStack) -> None:
+def _project(house: House, subscriptions: Subscriptions) -> None:
     for topic, vocabulary in ((WEBHOOK_EVENTS.name, events.WEBHOOK), (SEND_EVENTS.name, events.SEND)):
-        projector = Projector(topic, of_topic(topic), vocabulary, pool)
+        projector = Projector(topic, of_topic(topic), vocabulary, house.pool)
         projector.subscription = subscriptions.subscribe([topic], group=f"projector.{topic}", consumes=projector)
-        stack.push_async_callback(projector.stop)
+        house.stack.push_async_callback(projector.stop)

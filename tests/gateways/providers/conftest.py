@@ -6,6 +6,10 @@ import pytest
 
 from tests.gateways.providers.house import CALLBACK, CLIENT_ID, CLIENT_SECRET
 from tests.gateways.providers.mail_logins import ALICE, PASSWORD, TOKEN, Logins, Protocol, named
+from tests.gateways.providers.smtp_peer import SmtpPeer
+from tests.gateways.providers.smtp_sends import PASSWORD as SMTP_PASSWORD
+from tests.gateways.providers.smtp_sends import TOKEN as SMTP_TOKEN
+from tests.gateways.providers.smtp_sends import SmtpSends, smtp_sends_to
 from tests.support.mail_servers.authority import Authority
 from tests.support.mail_servers.double import ImapServer, MailDouble, SmtpServer
 from tests.support.oauth_server.server import Client, OAuthServer
@@ -44,3 +48,15 @@ async def logins(authority: Authority, smtp_server: SmtpServer, imap_server: Ima
 @pytest.fixture
 def double(smtp_server: SmtpServer, imap_server: ImapServer) -> Callable[[Protocol], MailDouble]:
     return lambda protocol: smtp_server if protocol == "smtp" else imap_server
+
+
+@pytest.fixture(scope="module")
+async def smtp_peer() -> AsyncIterator[SmtpPeer]:
+    async with SmtpPeer(SMTP_TOKEN, SMTP_PASSWORD) as peer:
+        yield peer
+
+
+@pytest.fixture
+def smtp_sends(smtp_peer: SmtpPeer, authority: Authority) -> SmtpSends:
+    smtp_peer.forget()
+    return smtp_sends_to(smtp_peer, authority)

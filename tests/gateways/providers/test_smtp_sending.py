@@ -1,102 +1,38 @@
 """Sending by SMTP: the contract, every step at which it can fail, and servers that mean harm."""
 
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from domain.delivery import Accepted, Answer, Deferred, InDoubt, NotProven, RecipientRefused, Refused, TokenRefused
-from domain.mail import parse
-from domain.outgoing import MARKER, Access, Mailbox, OutgoingFile
-from domain.tokens import MailServer, OAuthClient, OwnServers, Secrets
+from domain.delivery import Accepted, Answer, Deferred, InDoubt, NotProven, Refused, TokenRefused
+from domain.outgoing import Mailbox, OutgoingFile
+from domain.tokens import OwnServers, Secrets
 from gateways.providers.egress import Egress
 from gateways.providers.measures import ProviderMeasures
 from gateways.providers.sending import OUT_OF_TIME
 from gateways.providers.smtp_sending import AT_ONCE, SmtpSending
 from tests.gateways.providers.sending_contract import (
-    CC,
-    HIDDEN,
-    TO,
     TRACES,
-    Fault,
     Recorder,
-    Sending,
     SendingContract,
-    Sent,
     a_mail,
 )
 from tests.gateways.providers.smtp_peer import CUT, SILENT, Act, SmtpPeer
+from tests.gateways.providers.smtp_sends import DAY, SmtpSends, without_text
 from tests.support.mail_servers.authority import Authority
-from tests.support.smtp_probe import NOT_ENDS, SMUGGLED
-
-ALICE = "alice@gmail.test"
-PASSWORD, TOKEN = "canary-password-7d2c", "canary-token-91ab"
-OAUTH = OAuthClient("https://a.test/", "https://t.test/", "client", None, ["mail"])
-FAULTS: dict[Fault, Act | str] = {
-    "cut before": CUT,
-    "cut after": Act(takes=True),
-    "failed before": Act(b"451 4.3.0 Temporary failure"),
-    # What a gateway in between says is no reply of SMTP's.
-    "failed after": Act(b"HTTP/1.1 502 Bad Gateway", takes=True),
-    "silent before": SILENT,
-    "silent after": "silent after",
-}
-
-
-@dataclass
-class SmtpSends(Sending):
-    """By XOAUTH2 to the peer, or `by_password`."""
-
-    peer: SmtpPeer = None  # type: ignore[assignment]  # a dataclass's field after others with defaults
-    by_password: bool = False
-    username: str = ALICE
-    bounded: float | None = None
-
-    def access(self, *, good: bool = True) -> Access:
-        password = (PASSWORD if good else "canary-wrong") if self.by_password else None
-        server = MailServer("127.0.0.1", self.peer.port, "none", self.username, password)
-        servers = OwnServers(server, server, None if self.by_password else OAUTH)
-        token = None if self.by_password else (TOKEN if good else "canary-wrong")
-        return Access("con_1", ALICE, [], Secrets(token, servers=servers))
-
-    def sent(self) -> list[Sent]:
-        read = [(mail, parse(mail.content)) for mail in self.peer.mails]
-        return [
-            Sent(told.headers[MARKER.lower()][0], told.message_id, [one.lower() for one in mail.recipients])
-            for mail, told in read
-        ]
-
-    async def fail(self, fault: Fault) -> None:
-        # A server may take as long as the attempt has, so a silent one is heard out.
-        self.bounded = 0.3 if fault.startswith("silent") else None
-        act = FAULTS[fault]
-        self.peer.acts["END"].append(Act(b"", takes=True, drip=60.0) if act == "silent after" else act)
-
-    async def send(self, notes: Recorder, mail: Any = None, *, good: bool = True) -> Answer:
-        if self.bounded is not None:
-            notes.seconds, self.bounded = self.bounded, None
-        return await super().send(notes, mail, good=good)
-
-    async def tries(self, mail: Any = None, *, last: bool = False, seconds: float = 5.0) -> tuple[Answer, Recorder]:
-        notes = Recorder(replace(TRACES, last=last), seconds=seconds)
-        return await self.send(notes, mail), notes
-
-
-@pytest.fixture(scope="module")
-async def peer() -> AsyncIterator[SmtpPeer]:
-    async with SmtpPeer(TOKEN, PASSWORD) as peer:
-        yield peer
 
 
 @pytest.fixture
-def sending(peer: SmtpPeer, authority: Authority) -> SmtpSends:
-    peer.forget()
-    registry = CollectorRegistry()
-    sender = SmtpSending(Egress(True), ProviderMeasures(registry), authority.trusting, 0.5)
-    return SmtpSends(sender, registry, drafts=False, secrets={TOKEN, PASSWORD}, peer=peer)
+def sending(smtp_sends: SmtpSends) -> SmtpSends:
+    return smtp_sends
+
+
+@pytest.fixture
+def peer(sending: SmtpSends) -> SmtpPeer:
+    return sending.peer
 
 
 class TestContract(SendingContract):
@@ -106,12 +42,7 @@ class TestContract(SendingContract):
 # ── before the dot: nothing went out, for sure ────────────────────────────────────────────────────────────────────────
 
 EARLY = ["CONNECT", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "CONTENT"]
-DAY = Deferred("daily_quota", counted=False)
 BUSY = Deferred("mailbox_busy", counted=False)
-
-
-def without_text(answer: Answer) -> Answer:
-    return replace(answer, said=None) if isinstance(answer, Deferred | Refused | InDoubt) else answer
 
 
 EVENTS: list[Act | str] = [CUT, SILENT, Act(b"canary what"), Act(b"450 4.3.0 canary", drip=0.1), Act(b"")]
@@ -295,103 +226,6 @@ async def test_a_slow_answer_is_waited_for_as_long_as_there_is_time(sending: Smt
 async def test_smtp_can_t_be_asked(sending: SmtpSends) -> None:
     assert await sending.look(replace(TRACES, transmitted=True), last=True) == NotProven("nothing_found")
     assert AT_ONCE == 3
-
-
-# ── recipients ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-GONE, LATER = Act(b"550 5.1.1 No such user"), Act(b"450 4.2.1 Greylisted")
-
-
-@pytest.mark.parametrize(
-    ("acts", "last", "expected", "recipients"),
-    [
-        ([None, GONE, None], False, Accepted(refused=[RecipientRefused(1, 550, "5.1.1")]), [TO, HIDDEN]),
-        ([Act(b"251 Will forward", takes=True), GONE, Act(b"553 no")], False,
-         Accepted(refused=[RecipientRefused(1, 550, "5.1.1"), RecipientRefused(2, 553)]), [TO]),
-        ([None, LATER, None], False, Deferred("temporarily_refused"), None),
-        ([None, LATER, GONE], False, Deferred("temporarily_refused"), None),
-        ([None, LATER, GONE], True,
-         Accepted(refused=[RecipientRefused(1, 450, "4.2.1"), RecipientRefused(2, 550, "5.1.1")]), [TO]),
-        ([GONE, GONE, GONE], False,
-         Refused("recipients_refused", refused=[RecipientRefused(number, 550, "5.1.1") for number in range(3)]), None),
-        ([GONE, LATER, GONE], True, Deferred("temporarily_refused"), None),
-        ([None, Act(b"452 4.5.3 Too many recipients"), None], False, Deferred("temporarily_refused"), None),
-        ([None, Act(b"552 Too many recipients"), None], False, Deferred("temporarily_refused"), None),
-        ([None, None, Act(b"550 5.4.5 Daily limit")], True, DAY, None),
-    ],
-    ids=str,
-)  # fmt: skip
-async def test_some_recipients_are_refused(
-    sending: SmtpSends, peer: SmtpPeer, acts: Any, *, last: bool, expected: Answer, recipients: list[str] | None
-) -> None:
-    peer.acts["RCPT"] += acts
-    answer, notes = await sending.tries(last=last)
-    assert without_text(answer) == expected
-    assert [mail.recipients for mail in peer.mails] == ([] if recipients is None else [recipients])
-    assert notes.order == ([] if recipients is None else ["transmission"])
-
-
-async def test_a_hundred_recipients_get_one_mail(sending: SmtpSends, peer: SmtpPeer) -> None:
-    everybody = [Mailbox(f"user{number}@example.test", f"User, {number}") for number in range(100)]
-    peer.acts["RCPT"] += [None] * 99 + [GONE]
-    answer, _ = await sending.tries(a_mail(to=everybody[:50], cc=everybody[50:], bcc=[]))
-    assert answer == Accepted(refused=[RecipientRefused(99, 550, "5.1.1")])
-    assert [mail.recipients for mail in peer.mails] == [[one.address for one in everybody[:99]]]
-
-
-@pytest.mark.parametrize(
-    ("extensions", "mail", "command"),
-    [
-        (["SIZE 0"], {}, "MAIL FROM:<alice@gmail.test> SIZE="),
-        ([], {}, "MAIL FROM:<alice@gmail.test>"),
-        (["SIZE 100000"], {"to": [Mailbox("用户@例え.テスト")]}, None),
-        (["SMTPUTF8", "8BITMIME"], {"to": [Mailbox("用户@例え.テスト")]},
-         "MAIL FROM:<alice@gmail.test> BODY=8BITMIME SMTPUTF8"),
-        (["SMTPUTF8", "8BITMIME"], {"to": [Mailbox("bob@例え.テスト", "用户")]}, "MAIL FROM:<alice@gmail.test>"),
-        (["SIZE 100"], {}, None),
-    ],
-    ids=str,
-)  # fmt: skip
-async def test_what_the_server_offers_is_used(
-    sending: SmtpSends, peer: SmtpPeer, extensions: list[str], mail: dict[str, Any], command: str | None
-) -> None:
-    peer.extensions = ["AUTH XOAUTH2", *extensions]
-    answer, _ = await sending.tries(a_mail(**mail))
-    told = [each for each in peer.commands if each.startswith(("MAIL", "RCPT"))]
-    if command is None:
-        assert isinstance(answer, Refused)
-        assert (told, answer.code in {"message_refused", "message_too_large"}) == ([], True)
-    else:
-        assert isinstance(answer, Accepted)
-        assert told[0] == (f"{command}{peer.content_bytes - 3}" if command.endswith("=") else command)
-        assert not mail or told[1].endswith("@xn--r8jz45g.xn--zckzah>")
-
-
-# ── one mail stays one (D-12) ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("form", [*NOT_ENDS, b"\r\n.\r\n"], ids=repr)
-async def test_no_end_of_data_comes_from_a_mail(sending: SmtpSends, peer: SmtpPeer, form: bytes) -> None:
-    smuggled = b"before" + form + SMUGGLED + form + b"after"
-    text = smuggled.decode()
-    file = OutgoingFile("a.eml", "text/plain", smuggled)
-    answer, _ = await sending.tries(a_mail(text=text, html=f"<pre>{text}</pre>", attachments=[file]))
-    assert isinstance(answer, Accepted)
-    (mail,) = peer.mails
-    assert [each.partition(" ")[0] for each in peer.commands[:4]] == ["EHLO", "AUTH", "MAIL", "RCPT"]
-    assert sum(each.startswith("MAIL") for each in peer.commands) == 1
-    assert sorted(mail.recipients) == sorted([TO, CC, HIDDEN])
-    raw = peer.raw
-    assert raw.count(b"\r") == raw.count(b"\n") == raw.count(b"\r\n")
-    assert all(line == b"." or not line.startswith(b".") or line.startswith(b"..") for line in raw.split(b"\r\n"))
-    assert max(map(len, raw.split(b"\r\n"))) <= 998
-    assert HIDDEN.encode() not in raw
-
-
-async def test_a_line_that_begins_with_a_dot_keeps_it(sending: SmtpSends, peer: SmtpPeer) -> None:
-    text = "".join(f"{'.' * dots}x\n" for dots in range(6)) + ".\n..\n"
-    await sending.tries(a_mail(text=text, html=None, attachments=[]))
-    assert parse(peer.mails[0].content).text == text
 
 
 async def test_nothing_begins_once_the_time_is_over(sending: SmtpSends, peer: SmtpPeer) -> None:

@@ -1,0 +1,137 @@
+"""Workers are killed while they deliver webhooks (K14): each is delivered, under one id, and every attempt is on record."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+
+from domain.account import CreateAccount
+from domain.callbacks import Callback, RequestCallback
+from domain.webhooks import AddWebhook
+from gateways.local_servers import Servers
+from gateways.settings import Settings
+from gateways.stores.sealing import place, seal
+from gateways.stores.webhook_endpoints import account_key
+from gateways.webhooks.signing import Signer
+from main import House, assembled, prepare
+from schemas import commands, topics
+from schemas.ids import new_id
+from tests.faults.armed import WEBHOOK_POINTS
+from tests.support.own_child import OwnChild
+from tests.support.webhook_house import Receiver, receiving, verified
+from tests.support.webhook_parts import open_webhooks
+
+PROCESS = Path(__file__).parents[1] / "support" / "webhook_process.py"
+FULL = os.environ.get("FAULTS") == "full"
+#: The first two of the points are those at which something is done that nobody knows of yet.
+POINTS = [name for name in WEBHOOK_POINTS if "letter" not in name][: None if FULL else 2]
+#: Deliveries for each worker that dies.
+EACH = 10
+SCALE = 0.01
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+
+
+@dataclass
+class Webhooks:
+    """An installation without workers, whose endpoint is `receiver`."""
+
+    house: House
+    said: dict[str, Any]
+    account: str
+    endpoint: str
+    deliveries: list[str] = field(default_factory=list)
+
+    async def tell(self, count: int) -> None:
+        """So many deliveries more are to be made."""
+        made = [new_id("whd") for _ in range(count)]
+        self.deliveries += made
+        await asyncio.gather(*[self._tell(delivery) for delivery in made])
+
+    async def _tell(self, delivery: str) -> None:
+        body = json.dumps({"type": "webhook.test", "timestamp": "2026-03-13T15:30:00.000Z", "data": {}})
+        command = RequestCallback(Callback(delivery, self.account, self.endpoint, "webhook.test", body))
+        await self.house.command_log.command(
+            topics.WEBHOOK_COMMANDS.name, self.endpoint, command, vocabulary=commands.WEBHOOK, subject=delivery
+        )
+
+    async def worker(self, point: str | None, nth: int) -> OwnChild:
+        told = {"settings": self.said, "point": point, "nth": nth, "seconds": 1.0}
+        return await OwnChild.start("webhooks", [sys.executable, PROCESS], told=told, seconds=60)
+
+    async def rows(self) -> dict[str, Any]:
+        rows = await self.house.pool.fetch("select delivery, status, attempts from deliveries")
+        return {row["delivery"]: (row["status"], json.loads(row["attempts"])) for row in rows}
+
+
+@asynccontextmanager
+async def installed(
+    servers: Servers, database: str, prefix: str, folder: Path, receiver: Receiver
+) -> AsyncIterator[Webhooks]:
+    said = {
+        "data": str(folder), "kafka": servers.kafka, "database_url": database, "topic_prefix": prefix, "partitions": 1,
+        "allow_private_hosts": True, "retry_scale": SCALE,
+    }  # fmt: skip
+    settings = Settings(**(said | {"data": folder, "database_url": SecretStr(database)}))
+    await prepare(settings)
+    async with assembled(settings, ["project"]) as house:
+        await open_webhooks(house, work=False)
+        account, endpoint = new_id("acc"), new_id("whk")
+        data_key = await account_key(house.keyring, account)
+        url = seal(data_key, receiver.url.encode(), place("webhook", endpoint, "url"))
+        for command in (CreateAccount(account, "pro"), AddWebhook(account, endpoint, url)):
+            await house.command_log.command(
+                topics.ACCOUNT_COMMANDS.name, account, command, vocabulary=commands.ACCOUNT, subject=account
+            )
+        yield Webhooks(house, said, account, endpoint)
+
+
+async def second_time(receiver: Receiver, request: web.Request) -> web.StreamResponse:
+    """Each delivery is taken when it comes for the second time: all of them go through a tier."""
+    last = receiver.calls[-1].id
+    return web.Response(status=204 if [call.id for call in receiver.calls].count(last) > 1 else 500)
+
+
+async def test_what_a_killed_worker_was_about_is_delivered_by_the_next(servers, database, topic_prefix, tmp_path):
+    async with (
+        receiving(second_time) as receiver,
+        installed(servers, database, topic_prefix, tmp_path, receiver) as webhooks,
+    ):
+        for number, point in enumerate(POINTS):
+            dying = await webhooks.worker(point, 2 + number)
+            await webhooks.tell(EACH)
+            async with asyncio.timeout(60):
+                assert await dying.process.wait() == -signal.SIGKILL, dying.said
+            print(point, len(receiver.calls), flush=True)
+        survivor = await webhooks.worker(None, 0)
+        await webhooks.tell(EACH)
+        rows: dict[str, Any] = {}
+        print("survivor", len(receiver.calls), flush=True)
+        async with asyncio.timeout(25):
+            while [status for status, _ in rows.values()] != ["delivered"] * len(webhooks.deliveries):
+                await asyncio.sleep(0.1)
+                rows = await webhooks.rows()
+                print(len(rows), len(receiver.calls), [(s, len(a)) for s, a in rows.values()], flush=True)
+        await survivor.stop()
+        secret = Signer.of(webhooks.house.keyset, webhooks.endpoint, 1).secret
+    assert set(rows) == set(webhooks.deliveries) == {call.id for call in receiver.calls}
+    for delivery, (_, attempts) in rows.items():
+        calls = [call for call in receiver.calls if call.id == delivery]
+        assert len(calls) >= 2, "at least once, until it was taken"
+        assert len(attempts) <= len(calls), "nothing is on record that was not made"
+        assert [attempt["status"] for attempt in attempts][-1] == 204
+        assert [attempt["status"] for attempt in attempts][:-1] in ([500], [])
+        assert len({call.body for call in calls}) == 1
+        assert all(verified(call, secret)["type"] == "webhook.test" for call in calls)
+    repeated = sum(len([call for call in receiver.calls if call.id == one]) > 2 for one in rows)
+    assert repeated <= len(POINTS) * 2 * EACH, "what was reported is not told again and again"
