@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 PAUSE_SECONDS: Final = 0.5
 #: Records that are moved on at the same time.
 AT_ONCE: Final = 64
+#: Times that a gap is seen before what was there counts as no longer kept.
+GAPS: Final = 3
 
 
 class Feeds(Protocol):
@@ -49,6 +51,8 @@ class Tier:
         #: The next offset of each partition; None while that isn't known.
         self._places: dict[int, int | None] = {}
         self._waiting: dict[int, asyncio.TimerHandle] = {}
+        #: How often in a row a partition has begun after its place.
+        self._gaps: dict[int, int] = {}
         self._finding: set[asyncio.Task[None]] = set()
         self.subscription: Feeds | None = None
 
@@ -101,8 +105,8 @@ class Tier:
         place = self._places.get(partition)
         if place is None or partition in self._waiting:
             return
-        if records[-1].offset < place:
-            self._seek(partition, place)  # a leader that has fallen behind: the consumer begins at the earliest
+        if records[-1].offset < place or self._is_astray(partition, records[0].offset, place):
+            self._seek(partition, place)  # a leader that has fallen behind, or what was fetched before we went there
             return
         todo = [record for record in records if record.offset >= place]
         ready: list[Record] = []
@@ -113,6 +117,14 @@ class Tier:
             ready.append(record)
         for start in range(0, len(ready), AT_ONCE):
             await self._move_on(partition, ready[start : start + AT_ONCE])
+
+    def _is_astray(self, partition: int, offset: int, place: int) -> bool:
+        """Whether there is a gap before this record. What is no longer kept leaves one, seen again and again."""
+        if offset <= place:
+            self._gaps.pop(partition, None)
+            return False
+        self._gaps[partition] = self._gaps.get(partition, 0) + 1
+        return self._gaps[partition] < GAPS
 
     async def _move_on(self, partition: int, records: list[Record]) -> None:
         """What is moved twice is tried twice at the most, and reported once."""

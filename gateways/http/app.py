@@ -13,7 +13,7 @@ from gateways.http.measures import Measures
 from gateways.http.projection_lag import ProjectionLag
 from gateways.http.services import Services
 from gateways.http.shapes import ProblemDetails, ProblemFault
-from gateways.http.v1 import attachments, connections, uploads, users, webhook_deliveries, webhooks
+from gateways.http.v1 import attachments, connections, operations, sends, uploads, users, webhook_deliveries, webhooks
 
 TITLE: Final = "Postledger"
 DESCRIPTION: Final = (
@@ -36,12 +36,15 @@ def create_app(services: Services, *, routers: Sequence[APIRouter] = (), streams
         redoc_url=None,
         redirect_slashes=False,
     )
+    mails = sends.Mails(services)
     ours = (
         messages.routes(services),
         mailboxes.routes(services),
         users.routes(services),
         connections.routes(services),
         attachments.routes(services),
+        sends.routes(mails),
+        operations.routes(services),
         webhooks.routes(services),
         webhook_deliveries.routes(services),
         system.routes(services),
@@ -53,7 +56,12 @@ def create_app(services: Services, *, routers: Sequence[APIRouter] = (), streams
     live = {path: item for found in streams for path, item in found.paths().items()}
     app.openapi = lambda: _openapi(app, live)  # type: ignore[method-assign]  # as FastAPI's documentation extends it
     services.metrics.register(ProjectionLag(services.folded, services.tail))
-    shortcuts = [message_lists.shortcut(services), mailboxes.shortcut(services), connections.shortcut(services)]
+    shortcuts = [
+        sends.shortcut(mails),
+        message_lists.shortcut(services),
+        mailboxes.shortcut(services),
+        connections.shortcut(services),
+    ]
     measures, bounds = Measures(services.metrics), {attachments.UPLOAD: uploads.BOUND}
     return Edge(app, measures, refusals.problem_of, streams=streams, shortcuts=shortcuts, bounds=bounds)
 

@@ -161,7 +161,7 @@ class Installation:
 
     def _environment(self) -> dict[str, str]:
         own = {
-            f"POSTLEDGER_{name.upper()}": str(value.get_secret_value() if isinstance(value, SecretStr) else value)
+            f"POSTLEDGER_{name.upper()}": _said(value)
             for name, value in self.settings
             if value is not None and name in self.settings.model_fields_set
         }
@@ -282,6 +282,13 @@ class Installation:
             async for records in self.log.read_on(topic, partition, start):
                 found += records
         return found
+
+
+def _said(value: Any) -> str:
+    """A setting's value as a variable says it."""
+    if isinstance(value, bool):
+        return str(int(value))
+    return str(value.get_secret_value() if isinstance(value, SecretStr) else value)
 
 
 def _now() -> Any:

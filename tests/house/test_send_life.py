@@ -18,7 +18,10 @@ from domain.send_events import (
     SendRedriven,
     SendSent,
 )
-from tests.support.send_house import OWNER, SCALE, send_house
+from gateways.log.work_queue import WorkQueue
+from schemas.work import DeliverSend
+from tests.support.mail_servers.double import SmtpServer
+from tests.support.send_house import OWNER, SCALE, own_server, send_house
 from tests.support.servers import create_database, drop_database
 
 SEND_ONLY = ["https://www.googleapis.com/auth/gmail.send"]
@@ -204,9 +207,6 @@ async def test_one_attempt_at_a_time_however_often_the_work_is_ordered(house):
     mailbox = await house.connect()
     await house.gmail.fail("drafts.send", user=mailbox.address, delay=1.0)
     send = await house.send(mailbox)
-    from gateways.log.work_queue import WorkQueue
-    from schemas.work import DeliverSend
-
     queue = WorkQueue(house.house.command_log)
     work = DeliverSend(send, mailbox.user, mailbox.connection, "gmail", mailbox.digest)
     await asyncio.gather(*[queue.put("deliver.gmail", work, {}) for _ in range(30)])
@@ -216,3 +216,27 @@ async def test_one_attempt_at_a_time_however_often_the_work_is_ordered(house):
     assert len(of(history, AttemptStarted)) == 1
     assert len(of(history, SendSent)) == 1
     assert len(sent(house, mailbox)) == 1
+
+
+async def test_by_smtp_recipients_have_fates_of_their_own_and_a_lost_answer_is_shown_and_never_sent_again(house):
+    async with SmtpServer({"ada": {"password": "secret"}}) as server:
+        mailbox = await house.connect("smtp", servers=own_server(server.plain_port, "ada", "secret"))
+        done = await house.send(mailbox)
+        await house.becomes(done, "sent")
+        await server.fail("END", dropAfter=True)
+        lost = await house.send(mailbox)
+        row = await house.becomes(lost, "uncertain")
+        assert row["code"] == "connection_lost"
+        again = RedriveSend(
+            lost,
+            mailbox.user,
+            OWNER,
+            "caller",
+            [KnownConnection(mailbox.connection, "smtp", mailbox.digest, "active")],
+            SCALE,
+        )
+        assert len((await server.told())["mails"]) == 2
+        await house.tell(again)
+        await house.becomes(lost, "sent")
+        mails = (await server.told())["mails"]
+    assert len(mails) == 3, "somebody asked for it to be sent again, knowing that it may have been sent"

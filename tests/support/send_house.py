@@ -57,6 +57,7 @@ class SendHouse:
     graph: GraphFake
     log: EventLog
     folder: Path
+    scale: float = SCALE
     mailboxes: dict[str, Mailbox] = field(default_factory=dict)
 
     async def connect(
@@ -136,7 +137,7 @@ class SendHouse:
             size=100,
             connections=more.pop("connections", [known]),
             message=seal(data_key, MESSAGE.dump_json(message), place("send", send, "message")),
-            scale=SCALE,
+            scale=self.scale,
             **more,
         )
         await self.tell(command)

@@ -147,15 +147,14 @@ def _reused() -> Problem:
 def _no_connection(named: str | None) -> Problem:
     if named is None:
         return Problem(
-            "no_active_connection", "The user has no active connection: have them connect a mailbox, or connect it again."
+            "no_active_connection",
+            "The user has no active connection: have them connect a mailbox, or connect it again.",
         )
     said = "`connectionId` names no connection of this user that is live."
     return Problem("no_active_connection", said, errors=[Fault("/connectionId", said)])
 
 
-async def _message(
-    services: Services, account: str, wanted: Wanted, known: Grounds, data_key: bytes
-) -> SendMessage:
+async def _message(services: Services, account: str, wanted: Wanted, known: Grounds, data_key: bytes) -> SendMessage:
     """What is to be sealed. Raises a Problem (400) for attachments that are not there, or not this user's."""
     people = wanted.recipients
     return SendMessage(

@@ -125,7 +125,9 @@ def when(scheduled_at: datetime | None, now: datetime) -> datetime | None:
     if scheduled_at is None:
         return None
     if scheduled_at < now - LATE:
-        raise problems.invalid("/scheduledAt", "`scheduledAt` is past by more than a minute: leave it out to send at once.")
+        raise problems.invalid(
+            "/scheduledAt", "`scheduledAt` is past by more than a minute: leave it out to send at once."
+        )
     if scheduled_at > now + FARTHEST:
         raise problems.invalid("/scheduledAt", f"`scheduledAt` is more than {FARTHEST.days} days ahead.")
     return scheduled_at if scheduled_at > now else None

@@ -53,7 +53,9 @@ CANCELLED: Final = {
     "connection_revoked": f"The connection was revoked before its time had come. {FOR_GOOD}",
     "user_deleted": f"The user was deleted. {FOR_GOOD}",
 }
-UNCERTAIN: Final = "Whether it went out can't be proven, and it is not sent again by itself. Look into the mailbox first."
+UNCERTAIN: Final = (
+    "Whether it went out can't be proven, and it is not sent again by itself. Look into the mailbox first."
+)
 GIVEN_UP: Final = "Its attempts or its time are used up. The last one: "
 #: What is said of a code that a newer version of us has written.
 OTHERWISE: Final = "Something happened that this version has no words for; look at `code`."

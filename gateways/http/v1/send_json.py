@@ -66,8 +66,7 @@ class SendsShown:
                     "name": file.name,
                     "size": file.size,
                     "contentType": file.contentType,
-                    "url": self._services.public_url
-                    + signed_link(self._services.keyset, file.id, row.owner, expires),
+                    "url": self._services.public_url + signed_link(self._services.keyset, file.id, row.owner, expires),
                     "expiresAt": stamp(expires),
                 }
                 for file in message.attachments

@@ -19,7 +19,9 @@ MOST_ENCODED: Final[Mapping[Provider, int]] = {
     "smtp": 26_214_400,
 }
 #: Stands for whose mailbox it will be: no address is longer.
-LONGEST_SENDER: Final = "x" * LONGEST_LOCAL + "@" + ".".join(["x" * LONGEST_LABEL] * (LONGEST_DOMAIN // (LONGEST_LABEL + 1)))
+LONGEST_SENDER: Final = (
+    "x" * LONGEST_LOCAL + "@" + ".".join(["x" * LONGEST_LABEL] * (LONGEST_DOMAIN // (LONGEST_LABEL + 1)))
+)
 A_DATE: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
