@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gateways.command_line.failures import USAGE, Failed
 from gateways.command_line.front_door import front_door, run_command
 
 if TYPE_CHECKING:
@@ -417,7 +418,26 @@ async def run_roles(settings: "Settings", roles: Sequence[str], ready_file: Path
         await ending.wait()
 
 
-cli = front_door(Path(__file__).absolute(), run_roles=run_roles, prepare=prepare)
+class Reads:
+    """The settings, read by nobody else."""
+
+    @staticmethod
+    def read() -> "Settings":
+        from gateways.settings import SettingsError, read_settings
+
+        try:
+            return read_settings()
+        except SettingsError as error:
+            raise Failed(str(error), code=USAGE) from error
+
+    @staticmethod
+    def describe(settings: "Settings") -> list[dict[str, str]]:
+        from gateways.settings import describe
+
+        return describe(settings)
+
+
+cli = front_door(Path(__file__).absolute(), reads=Reads(), run_roles=run_roles, prepare=prepare)
 
 
 def main() -> None:

@@ -20,6 +20,10 @@ SPREAD: Final = 0.2
 SPREAD_ASKED: Final = 0.05
 #: The shortest of all waits: a provider that asks for none is not asked again in the same moment.
 SHORTEST: Final = timedelta(seconds=1)
+#: Waits in a row that a provider asked for, after which it is asked less often than it says: from a second on, twice as long
+#: each time, up to this.
+PATIENT: Final = 10
+LONGEST_FLOOR: Final = timedelta(minutes=1)
 #: What was dispatched, or is due, and shows no sign of life for so long is dispatched again.
 OVERDUE: Final = timedelta(minutes=2)
 #: Waits up to this are waited for in a topic, longer ones by a timer alone.
@@ -42,7 +46,8 @@ def next_try(
     spread = _spread(f"{send}/{failures}")
     if retry_after is not None:
         asked = timedelta(seconds=min(max(retry_after, 0), LONGEST_WAIT.total_seconds()))
-        return _whole(now, max(asked, SHORTEST * scale) * (1 + SPREAD_ASKED * spread))
+        floor = min(SHORTEST * 2 ** min(max(0, failures - PATIENT), 16), LONGEST_FLOOR)
+        return _whole(now, max(asked, floor * scale) * (1 + SPREAD_ASKED * spread))
     wait = BASE * 2 ** min(failures - 1, 16)
     return _whole(now, (wait if counted else min(wait, LONGEST_OWN)) * scale * (1 + SPREAD * spread))
 

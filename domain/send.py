@@ -146,7 +146,7 @@ def _asked(send: Send | None, command: MoveSend | CancelSend | RedriveSend, now:
     if isinstance(command, CancelSend):
         if send.state not in WAITING:
             return [_refused(command, "cancelled" if send.state == "cancelled" else "too_late")]
-        return [SendCancelled(command.send, send.user, send.owner, "caller")]
+        return [send_attempts.ended(send, SendCancelled(command.send, send.user, send.owner, "caller"))]
     return _redrive(send, command, now)
 
 
@@ -201,8 +201,7 @@ def _start(send: Send, command: StartSend, now: datetime) -> list[SendEvent]:
         if chosen is None:
             return [_failed(command.send, send, _without(send))]
         return [_dispatched(command, send, chosen, now)]
-    if not is_live(command.connections, send.connection):
-        return [_failed(command.send, send, "connection_revoked")]
+    # Whether its connection still is one is told by the vault, which is never behind.
     return [_again(send, command, now)]
 
 
@@ -220,5 +219,5 @@ def _stop(send: Send, command: StopSend) -> list[SendEvent]:
     return []
 
 
-def _failed(name: str, send: Send, code: Literal["no_active_connection", "connection_revoked"]) -> SendFailed:
-    return SendFailed(name, send.user, send.owner, code)
+def _failed(name: str, send: Send, code: Literal["no_active_connection", "connection_revoked"]) -> SendEvent:
+    return send_attempts.ended(send, SendFailed(name, send.user, send.owner, code))

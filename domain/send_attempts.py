@@ -26,6 +26,7 @@ from domain.send_events import (
     AttemptSucceeded,
     DraftRecorded,
     NotGranted,
+    SendCancelled,
     SendDeadLettered,
     SendEvent,
     SendFailed,
@@ -146,7 +147,7 @@ def _report(send: Send, command: ReportAttempt, now: datetime) -> list[SendEvent
             said=command.said,
             refused=command.refused,
         )
-        return [failed, SendFailed(command.send, send.user, send.owner, refused)]
+        return [failed, ended(send, SendFailed(command.send, send.user, send.owner, refused))]
     return [] if send.state == "in_doubt" else _in_doubt(send, command, cast("InDoubtCode", command.code), now)
 
 
@@ -189,7 +190,8 @@ def _deferred(
     over = send.counted + 1 >= retry.ATTEMPTS if counted else since is not None and now - since >= retry.LONGEST_WAIT
     if over:
         failed = AttemptFailed(*about, command.attempt, code, permanent=False, counted=counted, said=said)
-        return [failed, SendDeadLettered(*about, code, command.attempt, send.connection, send.provider)]
+        dead = SendDeadLettered(*about, code, command.attempt, send.connection, send.provider)
+        return [failed, ended(send, dead)]
     failures = (send.counted if counted else send.waits) + 1
     scale = command.scale
     next_at = retry.next_try(command.send, failures, now, counted=counted, retry_after=retry_after, scale=scale)
@@ -278,6 +280,13 @@ def _reconciled(send: Send, command: ReportReconciled, now: datetime) -> list[Se
     if command.found == "proven_absent":
         return _deferred(send, command, "proven_absent", now, counted=True)
     return [_uncertain(send, command.send, command.attempt)]
+
+
+def ended(
+    send: Send, event: SendFailed | SendDeadLettered | SendCancelled
+) -> SendFailed | SendDeadLettered | SendCancelled | SendUncertain:
+    """An end which says that the mail did not go out; or, where an attempt before the last redrive may have sent it, that."""
+    return _uncertain(send, event.send, send.attempt) if send.uncertain else event
 
 
 def _uncertain(send: Send, name: str, attempt: int) -> SendUncertain:

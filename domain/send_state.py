@@ -53,7 +53,7 @@ class Send:
     `counted` and `waits` are attempts since it began, or was redriven; `dispatches` is how often it was dispatched since the
     last attempt. `named`: the caller named the connection, so there is no other. `waiting_since`: the first of the waits that
     a provider asked for, with no counted attempt since. `waits_for` and `doubt` are the codes of the last deferral and the
-    last doubt. `transmitted`: it may have gone out without a draft.
+    last doubt. `transmitted`: it may have gone out without a draft. `uncertain`: it was redriven though it may have gone out.
     """
 
     user: str
@@ -73,6 +73,7 @@ class Send:
     waiting_since: datetime | None = None
     waits_for: DeferredCode | None = None
     doubt: InDoubtCode | None = None
+    uncertain: bool = False
     draft: str | None = None
     draft_message: str | None = None
     transmitted: bool = False
@@ -187,7 +188,8 @@ def _evolved(  # noqa: PLR0911 - one return for each event
         case SendRedriven():
             return replace(send, state="queued", due=None, counted=0, waits=0, dispatches=0, waiting_since=None)
         case _:
-            return replace(send, state=_end(event), due=None)
+            uncertain = isinstance(event, SendUncertain)
+            return replace(send, state=_end(event), due=None, uncertain=uncertain)
 
 
 def _waiting(send: Send, event: AttemptDeferred) -> Send:
@@ -205,6 +207,7 @@ def _waiting(send: Send, event: AttemptDeferred) -> Send:
         waiting_since=since,
         waits_for=event.code,
         transmitted=_may_have_left(send),
+        uncertain=send.uncertain and event.code != "proven_absent",
     )
 
 

@@ -8,7 +8,7 @@ so one that comes twice or too early changes nothing.
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 from domain.send_commands import DoubtAttempt, KnownConnection, StartSend
@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 CLAIMS: Final = 200
 #: Seconds to the next look where nothing is due.
 LOOK_SECONDS: Final = 0.5
+#: Until a user without any connection is believed to have none: whose connections end has no sends any more, so that is
+#: rather a table that is behind.
+DOUBTED: Final = timedelta(hours=1)
 
 
 class DueSend(Protocol):
@@ -60,7 +63,8 @@ class SendTimers:
                 due = await self._claims.claim(CLAIMS)
                 starting = sorted({send.user for send in due if send.kind == "start"})
                 known = await self._claims.connections(starting) if starting else {}
-                await asyncio.gather(*[self._fire(send, known.get(send.user, [])) for send in due])
+                ready = [send for send in due if not _is_doubtful(send, known.get(send.user, []))]
+                await asyncio.gather(*[self._fire(send, known.get(send.user, [])) for send in ready])
             except Exception:
                 log.exception("timers of sends wait")
                 await asyncio.sleep(1)
@@ -81,3 +85,7 @@ class SendTimers:
             subject=due.send,
             command_id=f"send/{due.send}/{due.kind}@{due.due.timestamp():.3f}",
         )
+
+
+def _is_doubtful(due: DueSend, connections: list[KnownConnection]) -> bool:
+    return due.kind == "start" and not connections and datetime.now(UTC) < due.due + DOUBTED

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
-from gateways.command_line.failures import USAGE, Failed
+from gateways.command_line.failures import Failed
 from gateways.command_line.log_words import add_log_words
 from gateways.command_line.output import Output, show_rows
 from gateways.command_line.role_words import add_role_words
@@ -16,21 +16,64 @@ from gateways.command_line.words import add_words
 
 if TYPE_CHECKING:
     from gateways.command_line.installation import Installation
-    from gateways.settings import Settings
+
+
+class Settings(Protocol):
+    """As much of an installation's settings as is needed here; they are `main`'s to read."""
+
+    @property
+    def data(self) -> Path: ...
+    @property
+    def kafka(self) -> str | None: ...
+    @property
+    def database_url(self) -> Any: ...
+    @property
+    def http(self) -> str: ...
+    @property
+    def smtp(self) -> str: ...
+    @property
+    def mail_domain(self) -> str: ...
+    @property
+    def listening(self) -> dict[str, tuple[str, int]]: ...
+    @property
+    def log_level(self) -> str: ...
+    @property
+    def topic_prefix(self) -> str: ...
+    @property
+    def keyset_path(self) -> Path: ...
+    @property
+    def kms(self) -> str: ...
+    @property
+    def http_address(self) -> tuple[str, int]: ...
+    @property
+    def smtp_address(self) -> tuple[str, int]: ...
+
+    def plain(self, name: str) -> Any: ...
+
+    def beside(self, kafka: str, database_url: str) -> Any: ...
 
 
 class RunsRoles(Protocol):
     async def __call__(
-        self, settings: "Settings", roles: Sequence[str], ready_file: Path | None, *, checked: bool
+        self, settings: Any, roles: Sequence[str], ready_file: Path | None, *, checked: bool
     ) -> None: ...
 
 
 class Prepares(Protocol):
-    async def __call__(self, settings: "Settings") -> None: ...
+    async def __call__(self, settings: Any) -> None: ...
 
 
-def front_door(program: Path, *, run_roles: RunsRoles, prepare: Prepares) -> typer.Typer:
+class Reads(Protocol):
+    """How settings are read and told; `read` raises Failed."""
+
+    def read(self) -> Settings: ...
+
+    def describe(self, settings: Any) -> list[dict[str, str]]: ...
+
+
+def front_door(program: Path, *, reads: Reads, run_roles: RunsRoles, prepare: Prepares) -> typer.Typer:
     """Every word of the command line. `program` is the file that `up` starts roles by."""
+    said = _Said(reads)
     cli = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
@@ -46,7 +89,7 @@ def front_door(program: Path, *, run_roles: RunsRoles, prepare: Prepares) -> typ
             signal.signal(signum, lambda *_: sys.exit(0))  # nothing has begun yet; the supervisor listens from then on
         from gateways.command_line.up import said_when_ready, supervisor_of  # noqa: PLC0415 - loaded when used
 
-        settings = _read()
+        settings = reads.read()
         supervisor = supervisor_of(
             settings.data,
             program=program,
@@ -65,7 +108,7 @@ def front_door(program: Path, *, run_roles: RunsRoles, prepare: Prepares) -> typ
 
         if after:
             wait_for_servers(after, *roles, *(["provision"] if provision else []))
-        settings = _connected()
+        settings = said.connected()
         set_up_logs(settings.log_level)
         if after and provision:
             _run(lambda: prepare(settings))
@@ -77,18 +120,16 @@ def front_door(program: Path, *, run_roles: RunsRoles, prepare: Prepares) -> typ
     @cli.command()
     def provision() -> None:
         """Create topics and tables, and assert that they are as meant."""
-        settings = _connected()
+        settings = said.connected()
         _run(lambda: prepare(settings))
 
     @cli.command()
     def settings(output: Output = None) -> None:
         """Every setting: name, default, present value and meaning."""
-        from gateways.settings import describe  # noqa: PLC0415 - loaded when used
+        show_rows(reads.describe(said.settings()), output)
 
-        show_rows(describe(_settings()), output)
-
-    add_words(cli, installation=_installation, listening=_listening)
-    add_log_words(cli, _installation)
+    add_words(cli, installation=said.installation, listening=said.listening)
+    add_log_words(cli, said.installation)
     return cli
 
 
@@ -106,51 +147,47 @@ def run_command(cli: typer.Typer) -> None:
         sys.exit(failed.code)
 
 
-def _read() -> "Settings":
-    from gateways.settings import SettingsError, read_settings  # noqa: PLC0415 - loaded when used
-
-    try:
-        return read_settings()
-    except SettingsError as error:
-        raise Failed(str(error), code=USAGE) from error
-
-
-def _settings() -> "Settings":
-    settings = _read()
-    if not settings.kafka or not settings.database_url:
-        from gateways.local_servers import running  # noqa: PLC0415 - loaded when used
-
-        servers = running(settings.data)
-        if servers:
-            return settings.beside(servers.kafka, servers.database_url)
-    return settings
-
-
-def _connected() -> "Settings":
-    settings = _settings()
-    if not settings.kafka or not settings.database_url:
-        raise Failed(
-            f"Nothing runs on {settings.data}: start `python main.py up` first, or name servers with POSTLEDGER_KAFKA and "
-            f"POSTLEDGER_DATABASE_URL."
-        )
-    return settings
-
-
 def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     import uvloop  # noqa: PLC0415 - loaded when used
 
     uvloop.run(work())
 
 
-def _installation() -> "Installation":
-    from gateways.command_line.installation import Installation  # noqa: PLC0415 - loaded when used
+class _Said:
+    """What the settings say of where the installation is."""
 
-    settings = _connected()
-    assert settings.kafka
-    url, keyset = settings.plain("database_url"), settings.keyset_path
-    return Installation(settings.kafka, url, settings.topic_prefix, keyset, settings.kms)
+    def __init__(self, reads: Reads) -> None:
+        self._reads = reads
 
+    def settings(self) -> Settings:
+        """With the servers of a running `up`, where none are named."""
+        settings = self._reads.read()
+        if not settings.kafka or not settings.database_url:
+            from gateways.local_servers import running  # noqa: PLC0415 - loaded when used
 
-def _listening() -> tuple[tuple[str, int], tuple[str, int]]:
-    settings = _settings()
-    return settings.http_address, settings.smtp_address
+            servers = running(settings.data)
+            if servers:
+                settings = settings.beside(servers.kafka, servers.database_url)
+        return settings
+
+    def connected(self) -> Settings:
+        """Raises Failed where there are no servers."""
+        settings = self.settings()
+        if not settings.kafka or not settings.database_url:
+            raise Failed(
+                f"Nothing runs on {settings.data}: start `python main.py up` first, or name servers with POSTLEDGER_KAFKA "
+                f"and POSTLEDGER_DATABASE_URL."
+            )
+        return settings
+
+    def installation(self) -> "Installation":
+        from gateways.command_line.installation import Installation  # noqa: PLC0415 - loaded when used
+
+        settings = self.connected()
+        assert settings.kafka
+        url, keyset = settings.plain("database_url"), settings.keyset_path
+        return Installation(settings.kafka, url, settings.topic_prefix, keyset, settings.kms)
+
+    def listening(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        settings = self.settings()
+        return settings.http_address, settings.smtp_address

@@ -6,9 +6,9 @@ from typing import get_args
 
 import pytest
 
-from domain.delivery import DeferredCode, InDoubtCode, RecipientRefused, RefusedCode
+from domain.delivery import DeferredCode, RecipientRefused, RefusedCode
 from domain.fields import Sealed
-from domain.send_commands import DoubtAttempt, NoteDraft, NoteTransmission
+from domain.send_commands import NoteDraft, NoteTransmission
 from domain.send_events import (
     AttemptFailed,
     AttemptRefused,
@@ -26,36 +26,28 @@ from tests.support.send_words import (
     GMAIL,
     OUTLOOK,
     QUEUED,
-    SECONDS,
     SEND,
     SENDING,
-    SMTP,
     STATES,
-    TRANSMITTED,
     USER,
     claim,
     dead_lettered,
     deferred,
     dispatched,
-    failed,
     in_doubt,
     reconciled,
     report,
     request,
     requested,
     sent,
-    start,
     started,
     tried,
-    uncertain,
     waiting,
 )
 from tests.support.spec import START, at
 
 DRAFT, TRANSMISSION = NoteDraft(SEND, USER, 1, "d_1", "m_1"), NoteTransmission(SEND, USER, 1)
-DOUBT = DoubtAttempt(SEND, USER, 1)
 RUNNING = [*SENDING, DRAFTED]
-SMTP_RUNNING = [*BY_SMTP, TRANSMITTED]
 DAY = timedelta(hours=24)
 
 
@@ -306,94 +298,6 @@ def test_a_report_that_contradicts_itself_is_no_event_that_nobody_could_read(out
     """The loop makes a CommandFailed of it; the attempt is ended by its timer."""
     with pytest.raises(ValueError, match=f"{code} is no code of {outcome}"):
         given(*SENDING).when(report(outcome, code))
-
-
-# ── in doubt ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("code", get_args(InDoubtCode))
-def test_what_may_have_gone_out_is_looked_into_from_the_deadline_on(code):
-    done = given(*RUNNING).when(report("in_doubt", code, said=Sealed("sealed")), now=at(seconds=31))
-    done.then(replace(in_doubt(code), said=Sealed("sealed")))
-    assert (of(done).state, of(done).due) == ("in_doubt", DEADLINE + timedelta(seconds=3530))
-    late = at(seconds=61)
-    given(*RUNNING).when(report("in_doubt", code), now=late).then(in_doubt(code, look_at=late))
-
-
-def test_a_worker_of_which_nothing_is_heard_may_have_sent_what_is_on_record():
-    given(*RUNNING).when(DOUBT, now=DEADLINE - timedelta(milliseconds=1)).then_nothing()
-    given(*RUNNING).when(DOUBT, now=DEADLINE).then(in_doubt("worker_lost"))
-    given(*RUNNING).when(replace(DOUBT, attempt=2), now=DEADLINE).then_nothing()
-    by_draft = [*STATES["deferred"][:3], DRAFTED, deferred(), started(2, now=at(hours=1), draft="d_1")]
-    later = at(hours=1, seconds=SECONDS)
-    given(*by_draft).when(replace(DOUBT, attempt=2), now=later).then(in_doubt("worker_lost", 2, look_at=later))
-
-
-def test_one_that_had_nothing_on_record_has_sent_nothing():
-    given(*SENDING).when(DOUBT, now=DEADLINE).then(deferred("worker_lost", now=DEADLINE))
-    given(*BY_SMTP).when(DOUBT, now=DEADLINE).then(deferred("worker_lost", now=DEADLINE, by=SMTP))
-    fifth = [*QUEUED, *tried(4), started(5)]
-    given(*fifth).when(replace(DOUBT, attempt=5), now=DEADLINE).then(*dead_lettered("worker_lost"))
-    # What an earlier attempt transmitted, and was refused for sure, is none of this one's.
-    second = [*SMTP_RUNNING, deferred(by=SMTP), started(2, SMTP)]
-    (event,) = given(*second).when(replace(DOUBT, attempt=2), now=DEADLINE).events
-    assert (event.code, event.attempt) == ("worker_lost", 2)
-
-
-def test_smtp_can_not_be_asked():
-    for command, now, code in (
-        (report("in_doubt", "connection_lost"), START, "connection_lost"),
-        (DOUBT, DEADLINE, "worker_lost"),
-    ):
-        done = given(*SMTP_RUNNING).when(command, now=now)
-        done.then(in_doubt(code, by=SMTP, draft=None), uncertain(code))
-        assert of(done).state == "uncertain"
-
-
-def test_the_proven_absent_is_tried_again_and_counts():
-    done = given(*STATES["in_doubt"]).when(reconciled("proven_absent"), now=DEADLINE)
-    done.then(deferred("proven_absent", now=DEADLINE))
-    fifth = [*QUEUED, *tried(4), started(5, draft="d_1"), in_doubt(attempt=5)]
-    given(*fifth).when(reconciled("proven_absent", 5)).then(*dead_lettered("proven_absent"))
-
-
-def test_what_the_provider_has_is_sent():
-    told = reconciled("proven_sent", provider_message_id="p_1", thread_id="t_1")
-    for state in ("in_doubt", "uncertain"):
-        given(*STATES[state]).when(told, now=DEADLINE).then(
-            *sent(proven_by="look", provider_message_id="p_1", thread_id="t_1")
-        )
-
-
-def test_what_can_not_be_proven_is_uncertain_and_is_not_tried_again():
-    done = given(*STATES["in_doubt"]).when(reconciled("unknown"), now=at(minutes=50)).then(uncertain())
-    assert (of(done).state, of(done).due) == ("uncertain", None)
-    until = in_doubt().until
-    given(*STATES["in_doubt"]).when(DOUBT, now=until - timedelta(milliseconds=1)).then_nothing()
-    given(*STATES["in_doubt"]).when(DOUBT, now=until).then(uncertain())
-    for command in (claim(), start(), DOUBT):
-        found = done.when(command, now=at(days=400), key=USER).events
-        assert found in ([], [refused("ended")])
-
-
-@pytest.mark.parametrize("found", ["proven_absent", "unknown"])
-def test_a_look_at_an_attempt_that_is_in_doubt_no_more_proves_nothing(found):
-    for state, events in STATES.items():
-        if state != "in_doubt":
-            given(*events).when(reconciled(found), now=at(hours=1)).then_nothing()
-    given(*STATES["in_doubt"]).when(reconciled(found, attempt=2)).then_nothing()
-    again = [*STATES["in_doubt"], deferred("proven_absent"), started(2, draft="d_1"), in_doubt(attempt=2)]
-    given(*again).when(reconciled(found)).then_nothing()
-    redriven = [*STATES["uncertain"], dispatched()]
-    given(*redriven).when(reconciled(found)).then_nothing()
-
-
-def test_a_worker_that_knows_after_all_ends_the_doubt():
-    """It was given up by its timer; what it says of its own attempt is proof."""
-    doubtful = STATES["in_doubt"]
-    given(*doubtful).when(report("deferred", "server_error")).then(deferred("server_error"))
-    given(*doubtful).when(report("refused", "message_refused")).then(*failed())
-    given(*doubtful).when(report("in_doubt", "server_error")).then_nothing()
 
 
 def test_an_attempt_goes_by_the_connection_it_was_dispatched_to():

@@ -19,7 +19,7 @@ from tests.support.send_world import FATES, World
 connections = st.sampled_from(["con_1", "con_2", "con_3"])
 #: Which is meant of those that there are, the latest first.
 latest = st.integers(0, 3)
-fates = st.sampled_from(["ok", *FATES])
+fates = st.sampled_from(["ok", "lost", "died", *FATES])
 
 
 class Histories(RuleBasedStateMachine):
@@ -38,7 +38,7 @@ class Histories(RuleBasedStateMachine):
     @rule(
         named=st.none() | connections,
         preference=st.sampled_from([None, "smtp", "smtp", "gmail", "outlook"]),
-        hours=st.sampled_from([None, None, None, 1]),
+        hours=st.sampled_from([None, None, None, None, 1]),
         key=st.sampled_from([None, "#key"]),
     )
     def a_mail_is_to_be_sent(self, named, preference, hours, key):
@@ -54,7 +54,7 @@ class Histories(RuleBasedStateMachine):
         self.world.run(command)
 
     @precondition(lambda self: self.world.sends)
-    @rule(number=latest, what=st.sampled_from(["move", "cancel", "redrive", "redrive"]))
+    @rule(number=latest, what=st.sampled_from(["redrive", "move", "cancel"]))
     def somebody_asks(self, number, what):
         name, world = self.named(number), self.world
         about = (name, USER, OWNER)
@@ -66,25 +66,48 @@ class Histories(RuleBasedStateMachine):
             }[what]
         )
 
+    @precondition(lambda self: self.world.sends)
+    @rule()
+    def all_that_can_be_are_redriven(self):
+        for name in self.world.sends:
+            if self.world.send(name).state in ("failed", "dead_lettered", "uncertain"):
+                self.world.run(RedriveSend(name, USER, OWNER, "caller", self.world.known))
+
     @rule(seconds=st.sampled_from([0, 1, 30, 70, 600, 4_000, 90_000]))
     def time_passes(self, seconds):
         self.world.now += timedelta(seconds=seconds)
 
     # ── workers, timers and looks ─────────────────────────────────────────────────────────────────────────────────────
 
+    def goes_on(self, worker, steps, fate):
+        """So many steps, of which the last has this fate. It never ends: it tells again what it told before."""
+        for step in range(steps):
+            if worker in self.world.workers:
+                self.world.works(worker, fate if step == steps - 1 or worker.on_record else "ok")
+
     @precondition(lambda self: self.world.sends)
-    @rule(number=latest, obeys=st.sampled_from([True, True, True, False]))
-    def a_worker_asks_to_try(self, number, obeys):
-        self.world.claims(self.named(number), obeys=obeys)
+    @rule(number=latest, obeys=st.sampled_from([True, True, True, False]), steps=st.integers(0, 3), fate=fates)
+    def a_worker_asks_to_try(self, number, obeys, steps, fate):
+        worker = self.world.claims(self.named(number), obeys=obeys)
+        if worker is not None:
+            self.goes_on(worker, steps, fate)
+
+    @precondition(lambda self: self.world.sends)
+    @rule(obeys=st.sampled_from([True, True, True, False]), steps=st.integers(1, 3), fate=fates)
+    def all_that_wait_are_tried_in_time(self, obeys, steps, fate):
+        for name in self.world.sends:
+            send = self.world.send(name)
+            if send.state in ("scheduled", "deferred") and send.due is not None:
+                self.world.now = max(self.world.now, send.due)
+            self.world.fires(name)
+            worker = self.world.claims(name, obeys=obeys)
+            if worker is not None:
+                self.goes_on(worker, steps, fate)
 
     @precondition(lambda self: self.world.workers)
     @rule(number=latest, fate=fates, steps=st.integers(1, 3))
     def a_worker_goes_on(self, number, fate, steps):
-        """And never ends: it tells again what it told before."""
-        worker = self.world.workers[-1 - number % len(self.world.workers)]
-        for _ in range(steps):
-            if worker in self.world.workers:
-                self.world.works(worker, fate)
+        self.goes_on(self.world.workers[-1 - number % len(self.world.workers)], steps, fate)
 
     @precondition(lambda self: self.world.workers)
     @rule(number=latest)
@@ -122,7 +145,7 @@ class Histories(RuleBasedStateMachine):
         if really and self.world.drafts[draft] == "there":
             self.world.drafts[draft] = "gone"
 
-    @rule(connection=connections, state=st.sampled_from(["active", "active", "reauth_required", "revoked"]))
+    @rule(connection=connections, state=st.sampled_from(["active", "active", "active", "reauth_required", "revoked"]))
     def a_connection_changes(self, connection, state):
         world = self.world
         before = world.connections[connection]
@@ -149,7 +172,7 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(
-    max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

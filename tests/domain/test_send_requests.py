@@ -38,6 +38,7 @@ from tests.support.send_words import (
     dispatched,
     failed,
     in_doubt,
+    reconciled,
     report,
     request,
     requested,
@@ -241,18 +242,32 @@ def test_an_uncertain_one_is_tried_again_with_the_same_draft_at_the_same_mailbox
     done.when(claim(), now=START, key=USER).then(started(2, draft="d_1"))
     given(*events).when(redrive(OUTLOOK, waits(GMAIL))).then(REDRIVEN, dispatched())
     for left in ([OUTLOOK], [OUTLOOK, revoked(GMAIL)]):
-        done = given(*events).when(redrive(*left)).then(REDRIVEN, SendFailed(*ABOUT, "connection_revoked"))
-        assert of(done).state == "failed"
+        # That it did not go out is not said of one that may have.
+        done = given(*events).when(redrive(*left)).then(REDRIVEN, uncertain())
+        assert of(done).state == "uncertain"
 
 
 def test_so_is_one_that_may_have_gone_out_without_a_draft():
     events = [*BY_SMTP, TRANSMITTED, in_doubt(by=SMTP, draft=None), uncertain()]
     done = given(*events).when(redrive(GMAIL, SMTP)).then(REDRIVEN, dispatched(SMTP))
     done = done.when(claim(), now=START, key=USER).then(started(2, SMTP, transmitted=True))
-    given(*events).when(redrive(GMAIL)).then(REDRIVEN, SendFailed(*ABOUT, "connection_revoked"))
+    given(*events).when(redrive(GMAIL)).then(REDRIVEN, uncertain())
     # Nor is it known after an attempt that came to nothing: the first one may still have been it.
     done = done.when(report("deferred", "unreachable", 2), now=START, key=USER)
     assert of(done).transmitted
+
+
+def test_one_that_may_have_gone_out_never_ends_as_one_that_did_not_unless_that_is_proven():
+    redriven = [*STATES["uncertain"], REDRIVEN, dispatched()]
+    given(*redriven).when(CANCEL).then(uncertain())
+    running = [*redriven, started(2, draft="d_1")]
+    refused = given(*running).when(report("refused", "message_refused", 2))
+    assert [type(event).__name__ for event in refused.events] == ["AttemptFailed", "SendUncertain"]
+    doubted = given(*running, in_doubt(attempt=2)).when(reconciled("proven_absent", 2)).events
+    again = given(*running, in_doubt(attempt=2), *doubted, started(3, draft="d_1")).when(
+        report("refused", "message_refused", 3)
+    )
+    assert [type(event).__name__ for event in again.events] == ["AttemptFailed", "SendFailed"]
 
 
 def test_what_was_transmitted_and_refused_for_sure_is_bound_to_no_mailbox():

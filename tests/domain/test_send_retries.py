@@ -45,7 +45,8 @@ def test_what_a_provider_asks_for_is_obeyed_and_never_scaled(of, counted, asked,
     wait, now = waited(*of, counted=counted, retry_after=asked, scale=scale), of[-1]
     assert is_whole(now + wait)
     assert wait >= timedelta(seconds=asked)
-    shortest = timedelta(seconds=1) * scale
+    # One that is asked in vain again and again is asked less and less often, whatever it says: up to once a minute.
+    shortest = min(timedelta(seconds=2 ** max(0, of[1] - 10)), timedelta(minutes=1)) * scale
     assert shortest <= wait <= max(timedelta(seconds=asked), shortest) * 1.1 + retry.MILLISECOND
 
 

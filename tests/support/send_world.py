@@ -61,7 +61,7 @@ REACHED_BY: Final = {
     "SendCancelled": ({"scheduled", "queued", "deferred"}, "cancelled"),
     "SendFailed": ({"scheduled", "queued", "deferred", "sending", "in_doubt"}, "failed"),
     "SendDeadLettered": ({"sending", "in_doubt"}, "dead_lettered"),
-    "SendUncertain": ({"in_doubt"}, "uncertain"),
+    "SendUncertain": ({"in_doubt", "queued", "deferred", "sending"}, "uncertain"),
     "SendRedriven": ({"failed", "dead_lettered", "uncertain"}, "queued"),
     "SendSent": (
         {"queued", "sending", "in_doubt", "deferred", "failed", "cancelled", "uncertain", "dead_lettered"},
@@ -115,9 +115,9 @@ class World:
             self.fold.apply(event)
             self.log.append(event)
             self._check(event, before, self.find(event.send))
-        for key in [("send", command.send)]:
-            document = self.fold.documents.get(key)
-            assert document is None or DOCUMENTS["send"].validate_json(encode(document)) == document
+            for key in self.fold.rules.touches(event):
+                document = self.fold.documents[key]
+                assert DOCUMENTS[key[0]].validate_json(encode(document)) == document, "a snapshot is read as another"
         return decided
 
     def find(self, send: str) -> Send | None:
@@ -164,7 +164,10 @@ class World:
                 assert event.attempt == before.attempt + 1
                 assert before.counted < retry.ATTEMPTS
                 self.running[event.send] = event.attempt
-            case AttemptDeferred() | AttemptFailed() | SendUncertain():
+            case SendUncertain():
+                assert before.state == "in_doubt" or before.uncertain
+                self.running.pop(event.send, None)
+            case AttemptDeferred() | AttemptFailed():
                 assert self.running.pop(event.send) == event.attempt
                 if isinstance(event, AttemptDeferred):
                     assert self.now < event.next_at <= event.overdue_at
@@ -185,8 +188,7 @@ class World:
             assert self.mails[name] <= 1 + self.redriven_in_doubt[name], "never twice unless somebody asked for that"
             if send.provider != "smtp":
                 assert self.mails[name] <= 1, "a draft is sent once, whoever asks"
-            trusted = name not in self.disobeyed and not self.redriven_in_doubt[name]
-            if send.state in NOT_SENT and trusted:
+            if send.state in NOT_SENT and name not in self.disobeyed:
                 assert not self.mails[name], "it says that it was not sent"
 
     # ── workers ───────────────────────────────────────────────────────────────────────────────────────────────────────
