@@ -7,9 +7,10 @@ be still a draft.
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from domain import retry
-from domain.connection_events import Call
+from domain.connection_events import Call, Provider
 from domain.delivery import Found, NotProven, ProvenAbsent, ProvenSent, TokenRefused
 from domain.outgoing import Traces
 from domain.send_commands import ReportReconciled
@@ -21,6 +22,10 @@ from schemas.envelope import Record
 from schemas.work import LookForSend
 
 log = logging.getLogger(__name__)
+
+#: Providers that may show for a moment what they had before, and would send a draft again that they have sent: there it has
+#: to be absent twice, so many seconds apart.
+SLOW_TO_SHOW: Final[dict[Provider, float]] = {"outlook": 1.5}
 
 
 class Reconciling:
@@ -34,9 +39,9 @@ class Reconciling:
         following = retry.look_at(work.number + 1, work.first, self._parts.scale)
         found = await self._found(work, last=following is None)
         trace = trace_of(record)
-        if isinstance(found, NotProven) and following is not None and not _in_vain(work, found):
-            asked = datetime.now(UTC) + timedelta(seconds=found.retry_after or 0)
-            next_look = replace(work, number=work.number + 1, due=max(following, asked))
+        if following is not None and (seconds := _seconds_to_another(work, found)) is not None:
+            due = max(following, datetime.now(UTC) + timedelta(seconds=seconds))
+            next_look = replace(work, number=work.number + 1, due=due, absent=isinstance(found, ProvenAbsent))
             await self._parts.waits.put(next_look, trace)
             return
         about = (work.send, work.user, work.attempt)
@@ -73,6 +78,11 @@ class Reconciling:
         return NotProven("token_unavailable") if isinstance(found, TokenRefused) else found
 
 
-def _in_vain(work: LookForSend, found: NotProven) -> bool:
-    """Who may not search, and has no draft to ask for, will never be told anything."""
-    return found.code == "not_allowed" and work.draft is None
+def _seconds_to_another(work: LookForSend, found: Found) -> float | None:
+    """How long another look has to wait at least; None where this one is the last word."""
+    if isinstance(found, NotProven):
+        # Who may not search, and has no draft to ask for, will never be told anything.
+        return None if found.code == "not_allowed" and work.draft is None else found.retry_after or 0.0
+    if isinstance(found, ProvenAbsent) and work.provider in SLOW_TO_SHOW and not work.absent:
+        return SLOW_TO_SHOW[work.provider]
+    return None

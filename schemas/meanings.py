@@ -190,6 +190,7 @@ FIELDS: Final = {
     "KeyRotated.key": "Name of the key-encryption key; never the key.",
     "KnownConnection.mailbox": "A digest of the connected mailbox's address: connections of one mailbox share its limits.",
     "KnownConnection.state": "Whether it can be used (`active`), has to be connected anew by its user, or is no more.",
+    "LookForSend.absent": "Whether the look before has found the mail still to be a draft.",
     "LookForSend.due": "Not to be worked off before this moment; null where at once.",
     "LookForSend.first": "When the first look was due.",
     "LookForSend.mailbox": "A digest of the connected mailbox's address: connections of one mailbox share its limits.",

@@ -27,7 +27,10 @@ class DeliverSend:
 
 @dataclass(frozen=True, slots=True)
 class LookForSend:
-    """Ask the provider what became of an attempt in doubt. `number` counts the looks from 0, the first was due at `first`."""
+    """Ask the provider what became of an attempt in doubt. `number` counts the looks from 0, the first was due at `first`.
+
+    `absent`: the look before has found it not sent.
+    """
 
     send: str
     user: str
@@ -41,6 +44,7 @@ class LookForSend:
     due: datetime | None = None
     draft: str | None = None
     draft_message: str | None = None
+    absent: bool = False
 
 
 Work = DeliverSend | LookForSend

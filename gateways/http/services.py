@@ -41,8 +41,8 @@ class Services:
     """Everything behind the HTTP surface. `decisions` are those of the mailbox context, the others of theirs.
 
     `checks` are further dependencies that `/readyz` names: each returns, or raises what is wrong. `kafka` are the brokers as
-    clients find them. `tail` and `asyncapi` may be missing: lag is then not told, and the document is not served. `retry_scale`
-    is a factor on every wait of a send; `public_url` is where browsers find the installation, empty where nobody said.
+    clients find them. `tail` and `asyncapi` may be missing: lag is then not told, and the document is not served.
+    `retry_scale` is a factor on every wait of a send; `public_url` is where browsers find it all, empty where nobody said.
     """
 
     pool: Pool

@@ -240,3 +240,15 @@ async def test_by_smtp_recipients_have_fates_of_their_own_and_a_lost_answer_is_s
         await house.becomes(lost, "sent")
         mails = (await server.told())["mails"]
     assert len(mails) == 3, "somebody asked for it to be sent again, knowing that it may have been sent"
+
+
+async def test_a_provider_that_shows_for_a_while_what_it_had_before_is_not_believed_at_once(house):
+    """Its draft could be sent a second time, and nothing in its answer tells that it was sent."""
+    await house.graph.set(lagShows="draft", sentLag=1.0)
+    mailbox = await house.connect("outlook")
+    await house.graph.fail("messages.send", user=mailbox.address, status=504, when="after")
+    send = await house.send(mailbox)
+    row = await house.becomes(send, "sent", seconds=30)
+    await house.graph.set(lagShows="outbox")
+    assert row["attempt"] == 1
+    assert len([one for one in house.graph.receipts() if one.user == mailbox.address]) == 1

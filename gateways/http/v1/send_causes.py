@@ -48,6 +48,8 @@ IN_DOUBT: Final[Mapping[InDoubtCode, str]] = {
     "draft_gone": f"The draft that was to be sent is no draft any more. {ASKED}",
     "worker_lost": f"The worker that sent it was lost before the provider's answer. {ASKED}",
 }
+OF_FAILURES: Final = {str(code): cause for code, cause in (*FAILED.items(), *DEFERRED.items())}
+OF_DOUBTS: Final = {str(code): cause for code, cause in IN_DOUBT.items()}
 #: Of sends only: why one was cancelled, and one that ended without a proof.
 CANCELLED: Final = {
     "connection_revoked": f"The connection was revoked before its time had come. {FOR_GOOD}",
@@ -65,8 +67,7 @@ def cause_of_attempt(outcome: str, code: str | None) -> str | None:
     """A sentence or two; None where there is nothing to explain. The same code means another thing where there is doubt."""
     if code is None:
         return None
-    known: Mapping[str, str] = {**FAILED, **DEFERRED} if outcome != "in_doubt" else dict(IN_DOUBT)
-    return known.get(code, OTHERWISE)
+    return (OF_DOUBTS if outcome == "in_doubt" else OF_FAILURES).get(code, OTHERWISE)
 
 
 def cause_of_send(status: str, code: str | None) -> str | None:

@@ -50,7 +50,7 @@ def recipients_of(body: dict[str, Any], faults: Faults) -> Recipients:
     known: set[str] = set()
     found = Recipients()
     for name, people in (("to", found.to), ("cc", found.cc), ("bcc", found.bcc)):
-        people += _people(body.get(name), name, faults, known)
+        people.extend(_people(body.get(name), name, faults, known))
     return found
 
 
@@ -86,6 +86,8 @@ def _people(said: Any, name: str, faults: Faults, known: set[str]) -> list[Perso
 
 def _person(said: Any, place: str, faults: Faults) -> Person | None:
     """None where it is none, which is then a fault."""
+    address: Any
+    name: Any
     if isinstance(said, str):
         address, name = _taken_apart(said.strip(" "), place, faults)
     elif isinstance(said, dict):

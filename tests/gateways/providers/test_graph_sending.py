@@ -14,7 +14,7 @@ from domain.outgoing import MARKER, Mailbox, OutgoingFile, Traces
 from domain.tokens import Secrets
 from gateways.providers.graph_drafts import MIME_BYTES, PIECE_BYTES, SESSION_BYTES
 from tests.gateways.providers.graph_house import SECONDS, Outlook, mail_of, outlook_at
-from tests.gateways.providers.sending_contract import MESSAGE_ID, TRACES, Recorder, Refuses, SendingContract
+from tests.gateways.providers.sending_contract import TRACES, Recorder, Refuses, SendingContract
 from tests.support.graph.caller import ALICE, TOKENS
 from tests.support.graph.double import GraphFake
 from tests.support.waiting import until
@@ -147,28 +147,40 @@ async def test_a_token_that_ends_under_way(outlook: Outlook) -> None:
 # ── files in pieces ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("private", [True, False])
-@pytest.mark.parametrize(
-    "address",
-    [None, 7, "", "ftp://127.0.0.1/a", "http://user@127.0.0.1/a", "http://127.0.0.1:1/a#b", "http://10.0.0.1/"],
-)
-async def test_an_address_for_pieces_that_is_none_is_not_called(
-    running: GraphFake, private: bool, address: object
-) -> None:
-    """That of a private network, and one without TLS, only where the operator allows both."""
-    if private and address == "http://10.0.0.1/":
-        address = None
+NO_ADDRESS: list[object] = [None, 7, "", "ftp://127.0.0.1/a", "http://user@127.0.0.1/a", "http://127.0.0.1:1/a#b"]
+#: Of networks of one's own, and without TLS: only where the operator allows both.
+PRIVATE = ["http://outlook.office.com/a", "https://10.0.0.1/a", "https://outlook.office.com:8443/a"]
+
+
+async def test_an_address_for_pieces_that_is_none_is_not_called(running: GraphFake) -> None:
+    mail = mail_of(attachments=[of_size(SESSION_BYTES)])
     await running.reset()
-    async with outlook_at(running, private=private) as outlook:
-        for told in (address, "http://127.0.0.1:1/a" if private else None):
-            words = {} if told is None and not private else {"status": 201, "body": {"uploadUrl": told}}
-            if words:
-                await running.fail(SESSION, **words)
-            answer = await outlook.send(Recorder(), mail_of(attachments=[of_size(SESSION_BYTES)]))
-            expected = "unreachable" if told == "http://127.0.0.1:1/a" else "answer_unreadable"
-            assert answer == Deferred(expected), told
-        assert "upload.put" not in await outlook.counts()
-        assert outlook.sent() == []
+    for private, addresses in ((True, NO_ADDRESS), (False, [*NO_ADDRESS, *PRIVATE])):
+        async with outlook_at(running, private=private) as outlook:
+            for address in addresses:
+                await running.fail(SESSION, status=201, body={"uploadUrl": address})
+                assert await outlook.send(Recorder(), mail) == Deferred("answer_unreadable"), address
+            assert uploads(outlook) == {}
+    assert outlook.sent() == []
+
+
+async def test_a_name_for_pieces_that_is_of_this_machine_is_not_connected_to(running: GraphFake) -> None:
+    await running.reset()
+    async with outlook_at(running, private=False) as outlook:
+        await running.fail(SESSION, status=201, body={"uploadUrl": "https://localhost/a"})
+        answer = await outlook.send(Recorder(), mail_of(attachments=[of_size(SESSION_BYTES)]))
+        assert answer == Deferred("unreachable")
+        assert uploads(outlook) == {"refused": 1}
+
+
+def uploads(outlook: Outlook) -> dict[str, float]:
+    """Calls with pieces, by how they ended."""
+    samples = [one for metric in outlook.registry.collect() for one in metric.samples]
+    return {
+        one.labels["outcome"]: one.value
+        for one in samples
+        if one.name == "postledger_provider_calls_total" and one.labels["operation"] == "upload"
+    }
 
 
 #: What happens to a piece: 401 is of the session, and no word on the mailbox's token.
