@@ -9,8 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from domain.attachments import MOST_BYTES, MOST_OF_A_SEND
+from domain.callbacks import ATTEMPTS
 from domain.connection_events import MOST_CONNECTIONS
 from domain.plans import BUILT_IN, LONGEST_LIFETIME_MINUTES
+from domain.webhooks import MOST_ENDPOINTS
 from gateways.http import message_lists, problems
 from gateways.http.edge import BODY_BYTES, BODY_SECONDS
 from gateways.http.operations import TEXT, declare, json_response, parameter
@@ -20,10 +22,13 @@ from gateways.http.services import Services
 from gateways.http.serving import HEAD_BYTES, HEAD_SECONDS, WEBSOCKET_BYTES
 from gateways.http.v1.bodies import ADDRESS_OCTETS
 from gateways.http.v1.new_users import DISPLAY_NAME_CHARACTERS, EXTERNAL_ID_CHARACTERS
+from gateways.http.v1.new_webhooks import URL_CHARACTERS
 from gateways.http.v1.uploads import NAME_BYTES
 from gateways.http.v1.uploads import SECONDS as UPLOAD_SECONDS
+from gateways.http.v1.webhook_deliveries import MOST_RESENT
 from gateways.stores.consents import LIFE_SECONDS, SESSION_SECONDS
 from gateways.stores.rates import Limit
+from gateways.webhooks.receivers import SECONDS as ANSWER_SECONDS
 from projections import accounts
 
 LONGEST_WAIT_SECONDS: Final = 120.0
@@ -103,6 +108,13 @@ class System:
                 "displayNameCharacters": DISPLAY_NAME_CHARACTERS,
                 "externalIdCharacters": EXTERNAL_ID_CHARACTERS,
                 "connections": MOST_CONNECTIONS,
+            },
+            "webhooks": {
+                "endpoints": MOST_ENDPOINTS,
+                "urlCharacters": URL_CHARACTERS,
+                "attempts": ATTEMPTS,
+                "answerSeconds": ANSWER_SECONDS,
+                "resentAtOnce": MOST_RESENT,
             },
             "attachments": {
                 "bytes": MOST_BYTES,

@@ -3,13 +3,14 @@
 import json
 import uuid
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from aiohttp import FormData
 from yarl import URL
 
+from gateways.http.v1.operations import operation_of
 from gateways.local_servers import Servers
 from tests.support.connected import person
 from tests.support.http_house import HttpHouse, bearer, http_house, path
@@ -19,6 +20,8 @@ from tests.support.servers import create_database, drop_database
 OPEN_TO_ALL = {"createMailbox", "livez", "readyz", "metrics", "getLimits"}
 MAIL = b"From: Ann <ann@example.org>\r\nSubject: Secret-canary\r\n\r\nSecret-canary in the text.\r\n"
 NOBODY, NOTHING, NO_FILE = "usr_" + "0" * 26, "con_" + "0" * 26, "att_" + "0" * 26
+NO_SEND = "snd_" + "0" * 26
+NO_HOOK, NO_DELIVERY = "whk_" + "0" * 26, "whd_" + "0" * 26
 METHODS = {"get", "post", "put", "patch", "delete", "head", "options"}
 
 
@@ -55,10 +58,15 @@ def filled(
     connection: str = NOTHING,
     *,
     attachment: str = NO_FILE,
+    webhook: str = NO_HOOK,
+    send: str = NO_SEND,
+    operation: str = "op_x",
 ) -> str:
     target = pattern.replace("{address}", address).replace("{message_id}", message).replace("{index}", "0")
     target = target.replace("{user_id}", user).replace("{connection_id}", connection)
-    target = target.replace("{attachment_id}", attachment)
+    target = target.replace("{attachment_id}", attachment).replace("{webhook_id}", webhook)
+    target = target.replace("{delivery_id}", NO_DELIVERY)
+    target = target.replace("{send_id}", send).replace("{operation_id}", operation)
     return target + ("?ttl_minutes=5" if target.endswith("/extend") else "")
 
 
@@ -68,6 +76,16 @@ async def attached(house: HttpHouse, key: str, user: str) -> str:
     form.add_field("file", b"Secret-canary", filename="secret-canary.txt")
     async with house.http.post(where, headers=bearer(key), data=form) as answer:
         return str((await answer.json())["id"])
+
+
+async def asked_to_send(house: HttpHouse, account: str, key: str, user: str) -> dict[str, str]:
+    """A mail of the user that waits for its time, and the operation that made it."""
+    mail = {"userId": user, "subject": "Secret-canary", "body": "x", "bodyFormat": "text", "to": ["canary@example.org"]}
+    mail["scheduledAt"] = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    async with house.http.post(f"{house.url}/v1/messages/send", headers=bearer(key), json=mail) as answer:
+        assert answer.status == 202, await answer.text()
+        send = str((await answer.json())["messageId"])
+    return {"send": send, "operation": operation_of(house.services.keyset, account, send)}
 
 
 async def test_every_operation_that_is_not_open_to_all_asks_who_is_there(house: HttpHouse) -> None:
@@ -112,30 +130,34 @@ async def test_a_stranger_hears_the_same_of_users_and_connections_as_of_none(hou
     ada = await person(house, account, owners, displayName="Secret-canary")
     connection = await ada.connect("secret-canary@gmail.example")
     attachment = await attached(house, owners, ada.id)
+    sends = await asked_to_send(house, account, owners, ada.id)
     box = await house.mailbox(strangers)
     tried = 0
     for method, pattern, _ in await operations_of(house):
-        if not {"{user_id}", "{connection_id}", "{attachment_id}"} & set(pattern.split("/")):
+        if not {"{user_id}", "{connection_id}", "{send_id}", "{operation_id}", "{attachment_id}"} & set(pattern.split("/")):
             continue
         for who, status in ((strangers, 404), (box, 403), (None, 401)):
             there = await asked(
-                house, method, filled(pattern, "", "", ada.id, connection, attachment=attachment), bearer(who)
+                house, method, filled(pattern, "", "", ada.id, connection, **sends, attachment=attachment), bearer(who)
             )
             absent = await asked(house, method, filled(pattern, "", ""), bearer(who))
             assert there[0] == absent[0] == status, f"{method} {pattern}"
             assert "canary" not in there[1]
             tried += 1
     assert tried >= 12
-    for where in (f"/v1/users/{ada.id}", f"/v1/connections/{connection}", f"/v1/attachments/{attachment}"):
+    for where in (f"/v1/users/{ada.id}", f"/v1/connections/{connection}", f"/v1/attachments/{attachment}", f"/v1/messages/{sends[\'send\']}"):
         status, text = await asked(house, "get", where, bearer(owners))
         assert status == 200
         assert "canary" in text
         assert '"state":"revoked"' not in text
+        assert '"status":"cancelled"' not in text
     for where in (
         "/v1/users",
         f"/v1/users?email={ada.said['email']}",
         f"/v1/connections?userId={ada.id}&state=all",
         "/v1/attachments",
+        "/v1/messages",
+        f"/v1/messages?userId={ada.id}",
     ):
         assert (await asked(house, "get", where, bearer(strangers)))[1] == '{"items":[],"nextCursor":null}'
 
@@ -148,8 +170,28 @@ ALLOWED = {
     "users:write": {"createUser", "deleteUser"},
     "connections:read": {"listConnections", "getConnection"},
     "connections:write": {"revokeConnection"},
-    "sends:read": {"listAttachments", "getStoredAttachment", "downloadStoredAttachment"},
-    "sends:write": {"uploadAttachment", "deleteAttachment"},
+    "sends:read": {
+        "listAttachments",
+        "getStoredAttachment",
+        "downloadStoredAttachment",
+        "listSends",
+        "getSend",
+        "getRawSend",
+        "getOperation",
+    },
+    "sends:write": {"uploadAttachment", "deleteAttachment", "sendMessage", "moveSend", "cancelSend", "retrySend"},
+    "webhooks:read": {"listWebhooks", "getWebhook", "listDeliveries"},
+    "webhooks:write": {
+        "createWebhook",
+        "deleteWebhook",
+        "rotateWebhook",
+        "enableWebhook",
+        "testWebhook",
+        "getWebhookSecret",
+        "rotateWebhookSecret",
+        "resendDelivery",
+        "resendDeliveries",
+    },
     "events:read": set(),
 }
 
@@ -164,12 +206,19 @@ async def test_a_key_does_what_its_scopes_say_and_nothing_else(house: HttpHouse)
     ada = await person(house, account, key)
     connection = await ada.connect()
     attachment = await attached(house, key, ada.id)
+    sends = await asked_to_send(house, account, key, ada.id)
+    async with house.http.post(
+        f"{house.url}/v1/webhooks", headers=bearer(key), json={"url": "https://hooks.example.org"}
+    ) as answer:
+        webhook = (await answer.json())["id"]
     guarded, refused = set(), set()
     for method, pattern, told in sorted(await operations_of(house), key=lambda one: "delete" in one):
         if {"apiKey": []} not in told.get("security", []) or pattern.startswith("/ws/") or pattern.endswith("/events"):
             continue  # the streams: test_live_all.py
         guarded.add(told["operationId"])
-        target = filled(pattern, box["address"], message["id"], ada.id, connection, attachment=attachment)
+        target = filled(
+            pattern, box["address"], message["id"], ada.id, connection, **sends, attachment=attachment, webhook=webhook
+        )
         for scope, narrowed in keys.items():
             status, text = await asked(house, method, target, bearer(narrowed))
             if status == 403:
@@ -177,7 +226,9 @@ async def test_a_key_does_what_its_scopes_say_and_nothing_else(house: HttpHouse)
                 assert json.loads(text)["scope"] in text
                 refused.add((scope, told["operationId"]))
             else:  # there is no attachment, nothing is said of the user to be, and what was deleted is gone
-                says_nothing = pattern in {"/v1/users", "/v1/attachments/upload"}
+                says_nothing = pattern in {"/v1/users", "/v1/attachments/upload", "/v1/webhooks"} or "resend" in pattern
+                says_nothing = says_nothing or pattern in {"/v1/messages/send", "/v1/messages/{send_id}/retry"}
+                says_nothing = says_nothing or method == "patch"
                 there = status < 400 or "{index}" in pattern or says_nothing or method == "delete"
                 assert there, f"{method} {pattern} with {scope}: {status} {text}"
     assert guarded == set().union(*ALLOWED.values())

@@ -251,4 +251,4 @@ async def test_a_provider_that_shows_for_a_while_what_it_had_before_is_not_belie
     row = await house.becomes(send, "sent", seconds=30)
     await house.graph.set(lagShows="outbox")
     assert row["attempt"] == 1
-    assert len([one for one in house.graph.receipts() if one["user"] == mailbox.address]) == 1
+    assert len([one for one in house.graph.receipts() if one["login"] == mailbox.address]) == 1

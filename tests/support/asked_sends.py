@@ -86,9 +86,10 @@ class Writer:
         }
         return {name: value for name, value in (usual | more).items() if value is not None}
 
-    async def send(self, *, key: str | None = None, headers: dict[str, str] | None = None, **more: Any) -> Answer:
-        """The answer to asking for this mail; `key` as the header."""
-        said = (headers or {}) | ({"Idempotency-Key": key} if key is not None else {})
+    async def send(self, *, key: str | None = None, prefer: str | None = None, **more: Any) -> Answer:
+        """The answer to asking for this mail; `key` and `prefer` as headers of the request."""
+        said = {"Idempotency-Key": key, "Prefer": prefer}
+        said = {name: value for name, value in said.items() if value is not None}
         return await self.house.asked("POST", SEND, self.key, json=self.mail(**more), headers=said)
 
     async def taken(self, **more: Any) -> str:

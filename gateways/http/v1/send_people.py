@@ -110,7 +110,9 @@ def _taken_apart(text: str, place: str, faults: Faults) -> tuple[str, str | None
     """Address and name, which is None where it is a fault."""
     if not text.endswith(">"):
         return text, ""
-    name, _, address = text[:-1].rpartition("<")
+    name, bracket, address = text[:-1].rpartition("<")
+    if not bracket:
+        return text, ""
     name = name.strip(" ")
     quoted = QUOTED.fullmatch(name)
     if quoted is not None:

@@ -24,7 +24,7 @@ from gateways.http.problems import Problem
 from gateways.http.services import Services
 from gateways.http.v1 import operations, pages
 from gateways.http.v1.bodies import Faults, Members
-from gateways.http.v1.new_sends import Made, make_send
+from gateways.http.v1.new_sends import make_send
 from gateways.http.v1.queries import query_of
 from gateways.http.v1.send_bodies import moment, when
 from gateways.http.v1.send_json import SendsShown
@@ -78,17 +78,17 @@ class Mails:
         headers[LOG_POSITION] = made.log_position
         if made.replayed:
             headers["Idempotency-Replayed"] = "true"
-        return await self._queued(request, caller.owner, made, headers)
+        status = "scheduled" if made.scheduled else "queued"
+        return await self._queued(request, caller.owner, made.send, status, headers)
 
-    async def _queued(self, request: Request, owner: str, made: Made, headers: dict[str, str]) -> Response:
+    async def _queued(self, request: Request, owner: str, send: str, status: str, headers: dict[str, str]) -> Response:
         """202, or 200 and the message where it has come to an end while the caller waited."""
         seconds = preferred_wait(request)
         if seconds:
-            row = await self._ends.ended(owner, made.send, seconds)
+            row = await self._ends.ended(owner, send, seconds)
             if row is not None:
                 return self._json(await self._one(row), headers | {"Preference-Applied": f"wait={seconds}"})
-        said = {"messageId": made.send, "status": "scheduled" if made.scheduled else "queued"}
-        return json_response(said, 202, headers)
+        return json_response({"messageId": send, "status": status}, 202, headers)
 
     async def list_all(self, request: Request) -> Response:
         """Those of all the account's users, or of one of them, the newest first."""
@@ -137,7 +137,8 @@ class Mails:
     async def move(self, request: Request) -> Response:
         """Until it starts, and never to a time that is past."""
         caller = await account_caller(self._services, request, "sends:write")
-        send, faults, body = _send_id(request), Faults(), await json_object(request)
+        row = await self._row(caller.owner, _send_id(request))
+        faults, body = Faults(), await json_object(request)
         Members(body, ("scheduledAt",), faults)
         scheduled_at = faults.tried(lambda: moment(body.get("scheduledAt")))
         if scheduled_at is None and body.get("scheduledAt") is None:
@@ -145,8 +146,7 @@ class Mails:
         faults.tried(lambda: when(scheduled_at, datetime.now(UTC)))
         faults.refuse()
         assert scheduled_at is not None
-        row = await self._row(caller.owner, send)
-        return await self._changed(request, row, MoveSend(send, row.user, row.owner, scheduled_at))
+        return await self._changed(request, row, MoveSend(row.send, row.user, row.owner, scheduled_at))
 
     async def cancel(self, request: Request) -> Response:
         """While nothing of it has gone out and nothing is under way. What is cancelled can be cancelled again."""
@@ -166,8 +166,8 @@ class Mails:
         command = RedriveSend(row.send, row.user, row.owner, caller.by, known.connections, services.retry_scale)
         decision = await self._decided(request, row, command)
         headers = {**NO_STORE, "Location": f"{PATH}/{row.send}", LOG_POSITION: decision.log_position}
-        made = Made(row.send, scheduled=False, log_position=decision.log_position)
-        return await self._queued(request, row.owner, made, headers)
+        after = await read_back(self._row(row.owner, row.send))
+        return await self._queued(request, row.owner, row.send, after.status, headers)
 
     async def _changed(self, request: Request, row: SendRow, command: MoveSend | CancelSend) -> Response:
         """The message as it is after the command."""

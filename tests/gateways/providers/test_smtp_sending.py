@@ -21,7 +21,7 @@ from tests.gateways.providers.sending_contract import (
     a_mail,
 )
 from tests.gateways.providers.smtp_peer import CUT, SILENT, Act, SmtpPeer
-from tests.gateways.providers.smtp_sends import DAY, SmtpSends, without_text
+from tests.gateways.providers.smtp_sends import DAY, OAUTH, TOKEN, SmtpSends, without_text
 from tests.support.mail_servers.authority import Authority
 
 
