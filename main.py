@@ -188,7 +188,18 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     from gateways.stores.snapshots import Snapshots
     from gateways.stores.work_positions import Destruction, TimerClaims
     from gateways.work_measures import DecisionMeasures, TimerMeasures
-    from handlers import accounts, attachments, close_users, connections, discard, mailboxes, parse, revoke, sends
+    from handlers import (
+        accounts,
+        attachments,
+        close_users,
+        connections,
+        discard,
+        mailboxes,
+        parse,
+        revoke,
+        sends,
+        webhooks,
+    )
     from handlers.decider import Decider
     from handlers.reporting import Reports
     from handlers.timers import Timers
@@ -201,7 +212,8 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     prepares = mailboxes.PreparesMail(house.keyring, sealing, house.blobs, parser)
     decisions = DecisionMeasures(house.metrics)
     letters = MeasuredDeadLetters(house.command_log, house.metrics)
-    for context in (mailboxes.context(prepares), accounts.context(), connections.context(), sends.context()):
+    others = (accounts.context(), connections.context(), sends.context(), webhooks.context())
+    for context in (mailboxes.context(prepares), *others):
         decider = Decider(context, log, Snapshots(house.pool), letters)
         decider.on_stopped = end_process
         house.checks[f"decider of {context.name}"] = decider.trouble
@@ -225,6 +237,7 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     in_background(house.stack, timers.run(), TimerMeasures(house.pool, house.metrics).run(), ending.run())
     refreshing = keep_connected(house, log, reports)
     await deliver_sends(house, subscriptions, refreshing, letters)
+    await deliver_webhooks(house, subscriptions, letters)
 
 
 def run_effects(house: House, subscriptions: Any, effects: Sequence[Any], *, in_a_hurry: bool) -> None:
@@ -294,6 +307,32 @@ async def deliver_sends(house: House, subscriptions: Any, refreshing: Any, lette
     )
     run_effects(house, subscriptions, effects, in_a_hurry=True)
     in_background(house.stack, SendTimers(due, log, scale=scale).run(), measures.run())
+
+
+async def deliver_webhooks(house: House, subscriptions: Any, letters: Any) -> None:
+    """Tells those who want to be told of what happened."""
+    from gateways.background import in_background
+    from gateways.providers.egress import Egress
+    from gateways.stores.webhook_endpoints import WebhookEndpoints
+    from gateways.webhooks.measures import WebhookMeasures
+    from gateways.webhooks.receivers import Receivers
+    from handlers import webhook_deliver, webhook_facts, webhook_queue, webhook_tiers
+
+    settings, log = house.settings, house.command_log
+    egress, endpoints = Egress(settings.allow_private_hosts), WebhookEndpoints(house.pool, house.keyring)
+    receivers = await house.stack.enter_async_context(
+        Receivers.opened(egress, house.keyset, seconds=settings.webhook_timeout)
+    )
+    queue, measures = webhook_queue.Queue(log, scale=settings.retry_scale), WebhookMeasures(house.pool, house.metrics)
+    delivers = webhook_deliver.Delivers(endpoints, receivers, queue, log, measures, scale=settings.retry_scale)
+    effects = (
+        webhook_facts.effect(webhook_facts.Tells(endpoints, log)),
+        webhook_queue.effect(queue, log, letters),
+        webhook_deliver.effect(delivers),
+        webhook_tiers.effect(queue),
+    )
+    run_effects(house, subscriptions, effects, in_a_hurry=True)
+    in_background(house.stack, measures.run())
 
 
 def worker_name() -> str:

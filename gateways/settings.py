@@ -129,7 +129,9 @@ class Settings(BaseModel):
     requests_per_second: int = Field(
         100, ge=1, le=1_000_000, description="Requests that one API key may send in a second."
     )
-    sends_per_minute: int = Field(60, ge=1, le=1_000_000, description="Mails that may be sent for one user in a minute.")
+    sends_per_minute: int = Field(
+        60, ge=1, le=1_000_000, description="Mails that may be sent for one user in a minute."
+    )
     proxies: str = Field(
         "",
         description="Addresses or networks, separated by commas, of the proxies before HTTP: their X-Forwarded-For says "
@@ -162,6 +164,9 @@ class Settings(BaseModel):
         False, description="1: mail servers of users may be private or loopback hosts, and do without TLS."
     )
     provider_timeout: float = Field(30, gt=0, le=600, description="Seconds that one call to a provider may take.")
+    webhook_timeout: float = Field(
+        15, gt=0, le=60, description="Seconds that a receiver of webhooks has for its answer."
+    )
     retry_scale: float = Field(1, gt=0, le=100, description="A factor on every wait of ours, for tests.")
     google_client_id: str = Field("", description="The client at Google that Gmail is connected by.")
     google_client_secret: SecretStr | None = Field(None, description="Its secret.")

@@ -31,6 +31,10 @@ COMMIT_SECONDS: Final = 1.0
 #: Records a partition may have unfinished before it is paused.
 UNFINISHED: Final = 1000
 
+#: Times that a consumer of work is sent back to what seems to be missing, before it is believed to be no longer kept: what
+#: was fetched before our own position was known begins anywhere.
+GAPS: Final = 3
+
 Act = Callable[[Any, Record], Awaitable[None]]
 Place = tuple[str, int]
 
@@ -102,6 +106,7 @@ class Share:
     lanes: dict[str, KeyLane] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     paused: bool = False
+    gaps: int = 0
 
     @property
     def position(self) -> int:
@@ -145,10 +150,12 @@ class Effector:
             if share is None or share.expected is None or record.offset < share.expected:
                 continue
             if record.offset > share.expected:
-                if self.effect.truth:
+                share.gaps += 1
+                if self.effect.truth or share.gaps <= GAPS:
                     self._seek(place, share.expected)
                     continue
                 share.expected = record.offset  # what was before is no longer kept
+            share.gaps = 0
             share.expected += 1
             if self._is_wanted(record):
                 share.unfinished[record.offset] = None

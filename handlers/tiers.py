@@ -63,12 +63,18 @@ class Waits:
 
     async def act(self, work: Work, record: Record) -> None:
         """Waits until the record may leave its tier, and passes it on."""
-        await _until(self.released_at(work, record))
+        await until(self.released_at(work, record))
         await self.put(work, trace_of(record))
 
 
-async def _until(at: datetime) -> None:
-    seconds = (at - datetime.now(UTC)).total_seconds()
+def left_until(at: datetime) -> timedelta:
+    """Time that is left; nothing, or less, where it is past."""
+    return at - datetime.now(UTC)
+
+
+async def until(at: datetime) -> None:
+    """Returns when it is time."""
+    seconds = left_until(at).total_seconds()
     if seconds > 0:
         loop = asyncio.get_running_loop()
         woken = asyncio.Event()

@@ -1,8 +1,8 @@
 """Turns what happened into deliveries: one for each endpoint of the account that wants to be told of it.
 
 A delivery's id derives from the event's and the endpoint's, and the decider knows what it has heard before, so an effect
-that is asked twice tells nobody twice. Nobody is told of what happened before the endpoint was there: a log that is read again
-from its beginning tells nothing.
+that is asked twice tells nobody twice. Nobody is told of what happened before the endpoint was there: a log that is read
+again from its beginning tells nothing.
 
 A receiver will ask us about what it hears. So nothing is told before the tables show it.
 """
@@ -22,6 +22,8 @@ from schemas.envelope import Record, Source, first
 from schemas.ids import ALPHABET
 from schemas.vocabulary import Vocabulary, encode
 
+#: The words of all topics that are followed.
+FACTS: Final = Vocabulary("facts", (), others=(events.MAILBOX, events.CONNECTION, events.SEND))
 #: Characters of a delivery's id after its prefix: 130 bits of a digest.
 ID_CHARACTERS: Final = 26
 #: Seconds between looks whether the tables show an event.
@@ -45,16 +47,12 @@ class FindsEndpoints(Protocol):
         """The account that a connection belongs to; None where the tables don't show it yet."""
         ...
 
-    async def shown(self, source: Source) -> bool:
-        """Whether every table that shows events of this record's topic is past it."""
+    async def of_send(self, send: str) -> tuple[Sealed | None, str | None]:
+        """A send's `callbackUrl`, sealed under its user's key; the account's endpoint of the same URL where there is one."""
         ...
 
-
-class FindsCallbacks(Protocol):
-    """The `callbackUrl`s that sends brought along."""
-
-    async def of_send(self, send: str) -> tuple[Sealed | None, str | None]:
-        """The URL, sealed under its user's key, and the account's endpoint of the same URL where there is one."""
+    async def shown(self, source: Source) -> bool:
+        """Whether every table that shows events of this record's topic is past it."""
         ...
 
 
@@ -75,11 +73,8 @@ class AppendsCommands(Protocol):
 class Tells:
     """What the effects need: whom to tell, and a way to say so."""
 
-    def __init__(
-        self, endpoints: FindsEndpoints, log: AppendsCommands, callbacks: FindsCallbacks | None = None
-    ) -> None:
+    def __init__(self, endpoints: FindsEndpoints, log: AppendsCommands) -> None:
         self._endpoints = endpoints
-        self._callbacks = callbacks
         self._log = log
 
     async def act(self, event: object, record: Record) -> None:
@@ -91,14 +86,14 @@ class Tells:
         headers = first(record.headers)
         endpoints = [*await self._endpoints.wanting(account, found.type, datetime.fromisoformat(headers["ce_time"]))]
         url = None
-        if self._callbacks is not None and isinstance(event, OF_SENDS) and found.message:
-            url, same = await self._callbacks.of_send(found.message)
+        if isinstance(event, OF_SENDS):
+            await self._shown(record)
+            url, same = await self._endpoints.of_send(event.send)
             if same is not None:
-                endpoints, url = [*{*endpoints, same}], None
+                endpoints, url = sorted({*endpoints, same}), None
         if not endpoints and url is None:
             return
-        while not await self._endpoints.shown(record.source):  # noqa: ASYNC110 - it is Postgres that knows
-            await asyncio.sleep(GLANCE_SECONDS)
+        await self._shown(record)
         body = body_of(found, headers["ce_time"])
         for endpoint in endpoints:
             delivery = delivery_id(headers["ce_id"], endpoint)
@@ -107,6 +102,10 @@ class Tells:
             delivery = delivery_id(headers["ce_id"], account)
             callback = Callback(delivery, account, None, found.type, body, found.message, url, found.user)
             await self._request(callback, headers)
+
+    async def _shown(self, record: Record) -> None:
+        while not await self._endpoints.shown(record.source):  # noqa: ASYNC110 - it is Postgres that knows
+            await asyncio.sleep(GLANCE_SECONDS)
 
     async def _owner(self, found: Said) -> str:
         account = await self._endpoints.owner_of(found.connection or "")
@@ -137,17 +136,8 @@ def delivery_id(event: str, receiver: str) -> str:
     return "whd_" + "".join(ALPHABET[number >> 5 * place & 31] for place in range(ID_CHARACTERS))
 
 
-def effects(tells: Tells) -> tuple[Effect, ...]:
-    """One for each topic in which something happens that is told of."""
-    return (
-        Effect(
-            "webhooks-of-mailboxes",
-            topics.MAILBOX_EVENTS.name,
-            events.MAILBOX,
-            OF_MAILBOXES,
-            tells.act,
-            concurrency=16,
-        ),
-        Effect("webhooks-of-connections", topics.CONNECTION_EVENTS.name, events.CONNECTION, OF_CONNECTIONS, tells.act),
-        Effect("webhooks-of-sends", topics.SEND_EVENTS.name, events.SEND, OF_SENDS, tells.act, concurrency=16),
-    )
+def effect(tells: Tells) -> Effect:
+    """Follows every topic in which something happens that is told of."""
+    topics_told = (topics.MAILBOX_EVENTS.name, topics.CONNECTION_EVENTS.name, topics.SEND_EVENTS.name)
+    wants = (*OF_MAILBOXES, *OF_CONNECTIONS, *OF_SENDS)
+    return Effect("webhooks", topics_told, FACTS, wants, tells.act, concurrency=16)

@@ -111,12 +111,12 @@ class GivesUp:
             )
 
 
-def effects(queue: Queue, log: AppendsCommands, letters: KeepsDeadLetters) -> tuple[Effect, ...]:
+def effect(queue: Queue, log: AppendsCommands, letters: KeepsDeadLetters) -> Effect:
     """What follows from what is decided about deliveries."""
-    to_try = (CallbackRequested, CallbackDeferred, CallbackResent)
     waits, gives_up = Waits(queue), GivesUp(log, letters)
-    topic = topics.WEBHOOK_EVENTS.name
-    return (
-        Effect("webhook-queue", topic, events.WEBHOOK, to_try, waits.act, concurrency=64),
-        Effect("webhook-abandoned", topic, events.WEBHOOK, CallbackAbandoned, gives_up.act),
-    )
+
+    async def act(event: Any, record: Record) -> None:
+        await (gives_up if isinstance(event, CallbackAbandoned) else waits).act(event, record)
+
+    wants = (CallbackRequested, CallbackDeferred, CallbackResent, CallbackAbandoned)
+    return Effect("webhook-queue", topics.WEBHOOK_EVENTS.name, events.WEBHOOK, wants, act, concurrency=64)

@@ -23,6 +23,11 @@ from gateways.http.serving import HEAD_BYTES, HEAD_SECONDS, WEBSOCKET_BYTES
 from gateways.http.v1.bodies import ADDRESS_OCTETS
 from gateways.http.v1.new_users import DISPLAY_NAME_CHARACTERS, EXTERNAL_ID_CHARACTERS
 from gateways.http.v1.new_webhooks import URL_CHARACTERS
+from gateways.http.v1.send_bodies import FARTHEST, HEADER_CHARACTERS, MOST_HEADERS, SUBJECT_CHARACTERS
+from gateways.http.v1.send_people import MOST_RECIPIENTS, MOST_REPLY_TO, NAME_CHARACTERS
+from gateways.http.v1.send_routes import LARGEST_PAGE
+from gateways.http.v1.send_sizes import MOST_ENCODED
+from gateways.http.v1.send_waits import LONGEST_SECONDS
 from gateways.http.v1.uploads import NAME_BYTES
 from gateways.http.v1.uploads import SECONDS as UPLOAD_SECONDS
 from gateways.http.v1.webhook_deliveries import MOST_RESENT
@@ -100,6 +105,7 @@ class System:
                 "on": self._services.rates_on,
                 "creation": _rate(self._services.creation_limit),
                 "requests": _rate(self._services.request_limit),
+                "sends": _rate(self._services.send_limit),
                 "guesses": _rate(GUESSES),
             },
             "mailboxes": {"longestLifetimeMinutes": LONGEST_LIFETIME_MINUTES},
@@ -123,6 +129,18 @@ class System:
                 "ofOneSend": MOST_OF_A_SEND,
                 "unusedDays": self._services.attachment_days,
                 "linkSeconds": self._services.link_seconds,
+            },
+            "sends": {
+                "recipients": MOST_RECIPIENTS,
+                "recipientNameCharacters": NAME_CHARACTERS,
+                "replyTo": MOST_REPLY_TO,
+                "subjectCharacters": SUBJECT_CHARACTERS,
+                "headers": MOST_HEADERS,
+                "headerCharacters": HEADER_CHARACTERS,
+                "encodedBytes": dict(MOST_ENCODED),
+                "scheduledDays": FARTHEST.days,
+                "waitSeconds": LONGEST_SECONDS,
+                "listLimit": LARGEST_PAGE,
             },
             "connecting": {
                 "ticketSeconds": LIFE_SECONDS,

@@ -59,6 +59,19 @@ class WebhookEndpoints:
         found: str | None = await self._pool.fetchval("select owner from connections where connection = $1", connection)
         return found
 
+    async def of_send(self, send: str) -> tuple[Sealed | None, str | None]:
+        """A send's `callbackUrl`, sealed under its user's key; the account's endpoint of the same URL where there is one."""
+        row = await self._pool.fetchrow("select owner, user_id, callback from sends where send = $1", send)
+        if row is None or row["callback"] is None:
+            return None, None
+        url = await self._opened(row["user_id"], row["callback"], place("send", send, "callback"))
+        if url is None:
+            return None, None
+        for one in await self._pool.fetch("select endpoint, url from webhooks where account = $1", row["owner"]):
+            if url == await self._opened(row["owner"], one["url"], place("webhook", one["endpoint"], "url")):
+                return row["callback"], one["endpoint"]
+        return row["callback"], None
+
     async def shown(self, source: Source) -> bool:
         """Whether every table that shows events of this record's topic is past it."""
         return bool(await self._pool.fetchval(SHOWN, source.topic, source.partition, source.offset))

@@ -63,7 +63,7 @@ def made(kind: type) -> Any:
 
 
 def test_each_type_there_is_is_told_of_by_some_event():
-    assert {said(made(kind)).type for kind in TOLD} == set(TYPES)  # type: ignore[union-attr]
+    assert {said(made(kind)).type for kind in TOLD} == set(TYPES)  # type: ignore[union-attr]  # it is told of
 
 
 def test_each_event_is_told_as_its_type():
@@ -84,7 +84,7 @@ def test_nothing_is_told_but_ids_states_times_and_codes():
     """No address, subject, body, nor anything sealed: a field that is not listed must not show, and all of it is small."""
     for kind in TOLD:
         event = made(kind)
-        text = encode(said(event).data).decode()  # type: ignore[union-attr]
+        text = encode(said(event).data).decode()  # type: ignore[union-attr]  # it is told of
         for field in fields(kind):
             if field.name not in MAY_BE_TOLD:
                 assert f'"canary-{field.name}"' not in text, f"{kind.__name__}.{field.name}"

@@ -100,7 +100,7 @@ TOKEN_POINTS: Final = {
 #: Of delivering webhooks: they take a receiver.
 WEBHOOK_POINTS: Final = {
     "K14 posted, not reported": Point("work", "gateways.webhooks.receivers:Receivers.post", "after"),
-    "K14 moved on, place not kept": Point("work", "handlers.webhook_tiers:Tier._move", "after"),
+    "K14 moved on, place not kept": Point("work", "handlers.webhook_tiers:Tiers.move_on", "after"),
     "K14 granted, not posted": Point("work", "gateways.webhooks.receivers:Receivers.post", "before"),
     "K14 to be queued": Point("work", "handlers.webhook_queue:Queue.put", "before"),
     "K14 queued, place not kept": Point("work", "handlers.webhook_queue:Queue.put", "after"),
@@ -171,7 +171,8 @@ def _tell_tasks(*_: object) -> None:
             task.print_stack(file=sys.stderr)
 
 
-def _scale_sessions(owner: str) -> None:
+def scale_sessions(owner: str) -> None:
+    """Has groups find out soon that a member has died; deciders are in groups of this owner's own."""
     from gateways.log.subscriptions import Subscriptions
 
     Subscriptions.__init__.__kwdefaults__["session_timeout_ms"] = SESSION_MS
@@ -197,7 +198,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--quiet", type=float)
     asked = parser.parse_args(ours)
     signal.signal(signal.SIGUSR1, _tell_tasks)
-    _scale_sessions(asked.owner)
+    scale_sessions(asked.owner)
     if asked.patience is not None:
         from handlers import adoption
 

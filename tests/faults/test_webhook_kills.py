@@ -29,7 +29,6 @@ from schemas.ids import new_id
 from tests.faults.armed import WEBHOOK_POINTS
 from tests.support.own_child import OwnChild
 from tests.support.webhook_house import Receiver, receiving, verified
-from tests.support.webhook_parts import open_webhooks
 
 PROCESS = Path(__file__).parents[1] / "support" / "webhook_process.py"
 FULL = os.environ.get("FAULTS") == "full"
@@ -67,7 +66,7 @@ class Webhooks:
         )
 
     async def worker(self, point: str | None, nth: int) -> OwnChild:
-        told = {"settings": self.said, "point": point, "nth": nth, "seconds": 1.0}
+        told = {"settings": self.said, "point": point, "nth": nth}
         return await OwnChild.start("webhooks", [sys.executable, PROCESS], told=told, seconds=60)
 
     async def rows(self) -> dict[str, Any]:
@@ -81,12 +80,11 @@ async def installed(
 ) -> AsyncIterator[Webhooks]:
     said = {
         "data": str(folder), "kafka": servers.kafka, "database_url": database, "topic_prefix": prefix, "partitions": 1,
-        "allow_private_hosts": True, "retry_scale": SCALE,
+        "allow_private_hosts": True, "retry_scale": SCALE, "webhook_timeout": 1.0,
     }  # fmt: skip
     settings = Settings(**(said | {"data": folder, "database_url": SecretStr(database)}))
     await prepare(settings)
     async with assembled(settings, ["project"]) as house:
-        await open_webhooks(house, work=False)
         account, endpoint = new_id("acc"), new_id("whk")
         data_key = await account_key(house.keyring, account)
         url = seal(data_key, receiver.url.encode(), place("webhook", endpoint, "url"))

@@ -134,7 +134,9 @@ async def test_a_stranger_hears_the_same_of_users_and_connections_as_of_none(hou
     box = await house.mailbox(strangers)
     tried = 0
     for method, pattern, _ in await operations_of(house):
-        if not {"{user_id}", "{connection_id}", "{send_id}", "{operation_id}", "{attachment_id}"} & set(pattern.split("/")):
+        if not {"{user_id}", "{connection_id}", "{send_id}", "{operation_id}", "{attachment_id}"} & set(
+            pattern.split("/")
+        ):
             continue
         for who, status in ((strangers, 404), (box, 403), (None, 401)):
             there = await asked(
@@ -145,7 +147,12 @@ async def test_a_stranger_hears_the_same_of_users_and_connections_as_of_none(hou
             assert "canary" not in there[1]
             tried += 1
     assert tried >= 12
-    for where in (f"/v1/users/{ada.id}", f"/v1/connections/{connection}", f"/v1/attachments/{attachment}", f"/v1/messages/{sends[\'send\']}"):
+    for where in (
+        f"/v1/users/{ada.id}",
+        f"/v1/connections/{connection}",
+        f"/v1/attachments/{attachment}",
+        f"/v1/messages/{sends['send']}",
+    ):
         status, text = await asked(house, "get", where, bearer(owners))
         assert status == 200
         assert "canary" in text

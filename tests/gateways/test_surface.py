@@ -29,8 +29,16 @@ Content-Transfer-Encoding: base64
 SGVsbG8=
 --b--
 """
-#: A mailbox is connected in a browser: here there is none, and every answer about it is 404.
-NOT_CONNECTED = "con_" + "0" * 26
+#: A mailbox is connected in a browser, and what else there is here none of: every answer about it is 404.
+NOT_HERE = {
+    "connection_id": "con_" + "0" * 26,
+    "attachment_id": "att_" + "0" * 26,
+    "send_id": "snd_" + "0" * 26,
+    "operation_id": "op_x",
+    "webhook_id": "whk_" + "0" * 26,
+}
+#: Asked otherwise than they are meant, their last word is read as an id.
+READ_AS_IDS = {"/v1/connections/smtp", "/v1/attachments/upload", "/v1/messages/send", "/v1/webhooks/secret"}
 STREAMS = {"streamMailbox", "streamEvents", "watchMailbox"}
 #: Give a ticket for a browser, or lead there: they are tried in `tests/gateways/connect`.
 TICKETS = {"connectProvider", "connectPage"}
@@ -67,7 +75,7 @@ class Inbox:
     def at(self, path: str) -> str:
         """This path of the document, with this inbox's ids in it."""
         ids = {"address": self.address, "message_id": self.message, "index": "0", "user_id": self.user}
-        for name, value in (ids | {"connection_id": NOT_CONNECTED}).items():
+        for name, value in (ids | NOT_HERE).items():
             path = path.replace(f"{{{name}}}", value)
         return self.url + path
 
@@ -119,7 +127,7 @@ def test_whatever_can_be_got_can_be_asked_about(inbox: Inbox) -> None:
         url, bearer = inbox.at(path), inbox.bearer_at(path, "get")
         head = requests.head(url, headers=bearer, timeout=10)
         got = requests.get(url, headers=bearer, timeout=10)
-        status = 404 if "{connection_id}" in path else 200
+        status = 404 if any(f"{{{name}}}" in path for name in NOT_HERE) else 200
         assert (head.status_code, head.content) == (status, b""), path
         assert got.status_code == status, path
         same = {"Content-Type", "ETag", "Cache-Control", "Content-Disposition", "Accept-Ranges"} & set(got.headers)
@@ -141,7 +149,7 @@ def test_asking_about_a_message_does_not_mark_it_as_read(inbox: Inbox) -> None:
 
 def test_a_method_that_is_not_possible_is_told_which_are(inbox: Inbox) -> None:
     for path, methods in inbox.document["paths"].items():
-        if path.startswith("/ws/") or path == "/v1/connections/smtp":  # asked otherwise, `smtp` is read as an id
+        if path.startswith("/ws/") or path in READ_AS_IDS:
             continue
         for method in {"get", "post", "put", "patch", "delete", "options"} - set(methods):
             answer = requests.request(method, inbox.at(path), headers=inbox.bearer, timeout=10)

@@ -16,7 +16,6 @@ from domain.connection_commands import RevokeConnection
 from gateways.http.v1.sends import SEND_ID
 from gateways.local_servers import Servers
 from gateways.log.decisions import Asked, Decision, Unsettled
-from gateways.stores.rates import Limit
 from schemas.send_message import MOST_IN_EVENT
 from tests.support.asked_sends import SEND, AskedSends, Writer, asked_sends
 from tests.support.connected import person
@@ -141,13 +140,6 @@ async def test_a_large_body_is_in_a_blob_and_shown_all_the_same(ada: Writer) -> 
     await ada.becomes(send, "sent")
 
 
-async def test_no_blob_is_left_of_what_was_refused(house: AskedSends) -> None:
-    ada = await house.writer(connected=False)
-    status, body, _ = await ada.send(body="x" * (MOST_IN_EVENT + 1))
-    assert (status, body["code"]) == (400, "no_active_connection")
-    assert not [name for name in house.http.house.blobs.names() if name.startswith(ada.id)]
-
-
 async def test_who_waits_is_answered_with_the_end(ada: Writer) -> None:
     status, body, headers = await ada.send(prefer="respond-async, wait=20")
     assert (status, headers["Preference-Applied"]) == (200, "wait=20")
@@ -218,7 +210,7 @@ async def test_a_repetition_is_answered_as_the_first_was_whatever_has_become_of_
     await ada.person.command(ada.connection, RevokeConnection(ada.connection, ada.id, "caller"))
     assert (await ada.house.asked("DELETE", f"/v1/attachments/{attachment}", ada.key))[0] in (200, 204)
     assert (await ada.send(**said))[0] == 400
-    body = {name: value for name, value in reversed(ada.mail(**said).items())} | {"idempotencyKey": "a"}
+    body = dict(reversed(ada.mail(**said).items())) | {"idempotencyKey": "a"}
     again = await ada.house.asked("POST", SEND, ada.key, json=body)
     assert (again[0], again[1]) == (202, first[1])
     assert again[2]["Idempotency-Replayed"] == "true"
@@ -293,26 +285,6 @@ async def test_by_which_connection_it_goes_out(house: AskedSends, ada: Writer) -
     nobody = await house.writer(connected=False)
     status, body, _ = await nobody.send()
     assert (status, body["code"]) == (400, "no_active_connection")
-
-
-async def test_a_user_s_sends_a_minute_are_counted_over_all_processes(ada: Writer) -> None:
-    services = ada.house.http.services
-    more = {"rates_on": True, "send_limit": Limit("sends", 3, 60)}
-    async with (
-        served(replace(services, metrics=CollectorRegistry(), **more)) as one,
-        served(replace(services, metrics=CollectorRegistry(), **more)) as other,
-    ):
-        said = [
-            await ada.house.asked("POST", SEND, ada.key, url=url, json=ada.mail(scheduledAt=later(hours=1)))
-            for url in (one, other, one, other)
-        ]
-        assert [status for status, _, _ in said] == [202, 202, 202, 429]
-        assert [headers["RateLimit"].split(";t")[0] for _, _, headers in said] == [
-            f'"sends";r={left}' for left in (2, 1, 0, 0)
-        ]
-        assert 0 < int(said[3][2]["Retry-After"]) <= 60
-        assert (await ada.house.asked("GET", "/v1/messages", ada.key, url=one))[0] == 200
-    assert await ada.count() == 3
 
 
 # ── changing one's mind ───────────────────────────────────────────────────────────────────────────────────────────────

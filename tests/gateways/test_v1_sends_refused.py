@@ -17,28 +17,31 @@ from gateways.http.v1.send_bodies import HEADER_CHARACTERS, MOST_HEADERS, SUBJEC
 from gateways.http.v1.send_people import MOST_RECIPIENTS, MOST_REPLY_TO, NAME_CHARACTERS
 from gateways.http.v1.send_sizes import MOST_ENCODED
 from gateways.local_servers import Servers
+from gateways.stores.rates import Limit
+from schemas.send_message import MOST_IN_EVENT
 from tests.support.asked_sends import SEND, AskedSends, Writer, asked_sends
 from tests.support.http_house import served
 from tests.support.servers import create_database, drop_database
 
 #: What could end a line, a field or a command, or read as another recipient, wherever it is let through.
 BREAKS = [
-    "\r\n", "\n", "\r", "\r\n\t", "\n\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\x00", "\x07", "\x1b",
-    "\x7f", "\x9b",
+    "\r\n", "\n", "\r", "\r\n\t", "\n\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\x00",
+    "\x07", "\x1b", "\x7f", "\x9b",
 ]  # fmt: skip
 INJECTED = "Bcc: eve@evil.example"
 RESERVED = [
-    "From", "Sender", "To", "Cc", "Bcc", "Reply-To", "Subject", "Message-ID", "Date", "Return-Path", "Received", "MIME-Version",
-    "MIME-X", "Content-Type", "Content-Disposition", "Content-ID", "DKIM-Signature", "ARC-Seal", "X-Postledger-Marker",
-    "bcc", "BCC", "resent-to", "reply-TO", "x-postledger-MARKER",
+    "From", "Sender", "To", "Cc", "Bcc", "Reply-To", "Subject", "Message-ID", "Date", "Return-Path", "Received",
+    "MIME-Version", "MIME-X", "Content-Type", "Content-Disposition", "Content-ID", "DKIM-Signature", "ARC-Seal",
+    "X-Postledger-Marker", "bcc", "BCC", "resent-to", "reply-TO", "x-postledger-MARKER",
 ]  # fmt: skip
 NO_NAMES = ["", " ", "X Y", "X:", "X:Y", "Bcc ", " Bcc", "Bcc\t", "X\u00e9", "X\u200b", "x" * 77, "Bcc\uff1a"]
 NO_ADDRESSES = [
-    "", " ", "a", "a@", "@b", "a@b@c", "a b@c", "a@b c", "a@b,c@d", "a@b;c@d", "a@b, c@d", "<a@b", "a@b>", "<a@b>, <c@d>", "<>",
-    "a..b@c", ".a@b", "a.@b", "a@.b", "a@b..c", "a@-b", "a@b-", "a@b_c", "a@[127.0.0.1", "a@b.c.", "a(x)@b", "a@b (x)",
-    "a@(x)b", "\"a@b", "a\"b@c", "\"a\"b@c", "=?utf-8?q?a=40b?=@c", "a\u200b@b", "a\u202e@b", "a\u00a0@b", "a@b\u200b.c",
-    "a@\u202eb", "a@b\u3002\u3002c", "x" * 65 + "@b", "a@" + "x" * 64 + ".c", "a@" + ".".join(["x" * 60] * 5),
-    "Eve <a@b> <c@d>", "a@b <c@d>", "Eve, Bob <a@b>", "\"Eve\" x <a@b>", "Eve \"x <a@b>", "mailto:a@b", "Eve: a@b;", "a@b?cc=c@d",
+    "", " ", "a", "a@", "@b", "a@b@c", "a b@c", "a@b c", "a@b,c@d", "a@b;c@d", "a@b, c@d", "<a@b", "a@b>",
+    "<a@b>, <c@d>", "<>", "a..b@c", ".a@b", "a.@b", "a@.b", "a@b..c", "a@-b", "a@b-", "a@b_c", "a@[127.0.0.1",
+    "a@b.c.", "a(x)@b", "a@b (x)", "a@(x)b", '"a@b', 'a"b@c', '"a"b@c', "=?utf-8?q?a=40b?=@c", "a\u200b@b",
+    "a\u202e@b", "a\u00a0@b", "a@b\u200b.c", "a@\u202eb", "a@b\u3002\u3002c", "x" * 65 + "@b", "a@" + "x" * 64 + ".c",
+    "a@" + ".".join(["x" * 60] * 5), "Eve <a@b> <c@d>", "a@b <c@d>", "Eve, Bob <a@b>", '"Eve" x <a@b>',
+    'Eve "x <a@b>', "mailto:a@b", "Eve: a@b;", "a@b?cc=c@d",
 ]  # fmt: skip
 
 
@@ -182,7 +185,8 @@ async def test_a_schedule_needs_an_offset_and_a_time_that_can_be_meant(ada: Writ
     odd: list[Any] = [
         at(seconds=-62), at(days=366), at(days=3650), "2030-01-01T00:00:00", "2030-01-01", "2030-13-01T00:00:00Z", "tomorrow",
         "2030-01-01T25:00:00Z", 1_900_000_000, "2030-01-01 00:00:00Z", "20300101T000000Z", "0001-01-01T00:00:00+14:00",
-        "9999-12-31T23:59:59-14:00", "2030-W01-1T00:00:00Z", "", [], "2030-01-01T00:00:00 +01:00", "\u0662030-01-01T00:00:00Z",
+        "9999-12-31T23:59:59-14:00", "2030-W01-1T00:00:00Z", "", [], "2030-01-01T00:00:00 +01:00",
+        "\u0662030-01-01T00:00:00Z",
     ]  # fmt: skip
     await all_pointers(ada, [("/scheduledAt", {"scheduledAt": one}) for one in odd])
 
@@ -338,3 +342,31 @@ async def test_where_nothing_can_be_promised_nothing_is(house: AskedSends, ada: 
         status, body, headers = await house.asked("POST", SEND, ada.key, url=url, json=large)
     assert (status, body["code"]) == (503, "unavailable")
     assert headers["Retry-After"]
+
+
+async def test_a_user_s_sends_a_minute_are_counted_over_all_processes(house: AskedSends) -> None:
+    ada = await house.writer()
+    services = ada.house.http.services
+    more = {"rates_on": True, "send_limit": Limit("sends", 3, 60)}
+    async with (
+        served(replace(services, metrics=CollectorRegistry(), **more)) as one,
+        served(replace(services, metrics=CollectorRegistry(), **more)) as other,
+    ):
+        said = [
+            await ada.house.asked("POST", SEND, ada.key, url=url, json=ada.mail(scheduledAt=at(hours=1)))
+            for url in (one, other, one, other)
+        ]
+        assert [status for status, _, _ in said] == [202, 202, 202, 429]
+        assert [headers["RateLimit"].split(";t")[0] for _, _, headers in said] == [
+            f'"sends";r={left}' for left in (2, 1, 0, 0)
+        ]
+        assert 0 < int(said[3][2]["Retry-After"]) <= 60
+        assert (await ada.house.asked("GET", "/v1/messages", ada.key, url=one))[0] == 200
+    assert await ada.count() == 3
+
+
+async def test_no_blob_is_left_of_what_was_refused(house: AskedSends) -> None:
+    ada = await house.writer(connected=False)
+    status, body, _ = await ada.send(body="x" * (MOST_IN_EVENT + 1))
+    assert (status, body["code"]) == (400, "no_active_connection")
+    assert not [name for name in house.http.house.blobs.names() if name.startswith(ada.id)]

@@ -30,6 +30,7 @@ RUN_ELSEWHERE = {
     '"""Prints': "tests/schemas/test_reader_programs.py",
     '"""Copies': "tests/schemas/test_reader_programs.py",
     "import json\nimport urllib.request": "tests/gateways/test_live_docs.py",
+    "from datetime import UTC, datetime\n\nfrom standardwebhooks": "tests/gateways/webhooks/test_signing.py",
 }
 #: Between two blocks a person looks at what the stream tells. The script looks whether a mail that was sent is listed.
 ONE_LOOKS = """

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import io
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,10 +171,9 @@ async def http_house(
     folder: Path,
     *,
     rates_on: bool = False,
-    beside: Callable[[House], Awaitable[None]] | None = None,
     **said: Any,
 ) -> AsyncIterator[HttpHouse]:
-    """All of it, ready, until the block ends. `beside` begins what else is to run in it; `said`: further settings."""
+    """All of it, ready, until the block ends. `said`: further settings."""
     settings = Settings(
         data=folder,
         kafka=servers.kafka,
@@ -185,8 +184,6 @@ async def http_house(
     )
     await prepare(settings)
     async with assembled(settings, ["work", "project"]) as house, aiohttp.ClientSession() as http:
-        if beside:
-            await beside(house)
         await house.follow()
         services = _services(house, rates_on=rates_on, egress=Egress(settings.allow_private_hosts))
         log, tail, folded = house.command_log, house.tail, house.folded

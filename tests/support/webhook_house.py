@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from standardwebhooks import Webhook
 
 from gateways.local_servers import Servers
 from tests.support.http_house import HttpHouse, bearer, http_house
-from tests.support.webhook_parts import open_webhooks
 
 #: Waits are so much shorter: 5 s are 25 ms, the whole schedule of 75 hours is a quarter of an hour.
 SCALE = 0.005
@@ -134,7 +132,6 @@ async def webhook_house(
     servers: Servers, database: str, prefix: str, folder: Path, **said: Any
 ) -> AsyncIterator[WebhookHouse]:
     """All of it, until the block ends. `said`: settings."""
-    settings = {"allow_private_hosts": True, "retry_scale": SCALE} | said
-    parts = partial(open_webhooks, seconds=SECONDS)
-    async with http_house(servers, database, prefix, folder, beside=parts, **settings) as http:
+    settings = {"allow_private_hosts": True, "retry_scale": SCALE, "webhook_timeout": SECONDS} | said
+    async with http_house(servers, database, prefix, folder, **settings) as http:
         yield WebhookHouse(http)

@@ -17,17 +17,16 @@ from pydantic import SecretStr
 
 from gateways.settings import Settings
 from main import assembled
-from tests.faults.armed import SESSION_MS, arm
-from tests.support.webhook_parts import open_webhooks
+from tests.faults.armed import arm, scale_sessions
 
 
 async def run(told: Any) -> None:
     if told["point"]:
         arm(told["point"], told["nth"], lambda: os.kill(os.getpid(), signal.SIGKILL))
+    scale_sessions("")
     said = told["settings"]
     said |= {"data": Path(said["data"]), "database_url": SecretStr(said["database_url"])}
-    async with assembled(Settings(**said), ["work"]) as house:
-        await open_webhooks(house, seconds=told["seconds"], project=False, session_ms=SESSION_MS)
+    async with assembled(Settings(**said), ["work"]):
         print(json.dumps({"ready": True}), flush=True)
         await asyncio.to_thread(sys.stdin.readline)
 

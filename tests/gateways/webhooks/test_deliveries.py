@@ -117,6 +117,32 @@ async def test_a_connections_troubles_are_told(house: WebhookHouse, account: tup
     assert said["connection.revoked"] == {**ours, "status": "revoked", "by": "caller"}
 
 
+async def test_a_sends_own_callback_is_signed_with_the_accounts_secret_or_its_endpoints(
+    house: WebhookHouse, account: tuple[str, str]
+) -> None:
+    name, key = account
+    ada = await person(house.http, name, key)
+    await ada.connect()
+    own = await house.ask("get", "/v1/webhooks/secret", key, 200)
+    async with receiving() as bare, receiving() as registered:
+        hook = await house.webhook(key, registered.url, events=["send.sent"])
+        for receiver in (bare, registered):
+            said = {
+                "userId": ada.id, "subject": "Canary", "body": "Canary", "bodyFormat": "text", "to": ["canary@example.org"],
+                "scheduledAt": (datetime.now(UTC) + timedelta(hours=1)).isoformat(), "callbackUrl": receiver.url,
+            }  # fmt: skip
+            send = await house.ask("post", "/v1/messages/send", key, 202, json=said)
+            await house.ask("delete", f"/v1/messages/{send['messageId']}", key, 200)
+            (call,) = await receiver.has(1)
+            body = verified(call, own["secret"] if receiver is bare else hook["secret"])
+            assert body["type"] == "send.cancelled"
+            assert body["data"] == {
+                "messageId": send["messageId"], "userId": ada.id, "status": "cancelled", "by": "caller",
+            }  # fmt: skip
+            assert b"anary" not in call.body
+        assert len(bare.calls) == len(registered.calls) == 1
+
+
 # ── attempts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

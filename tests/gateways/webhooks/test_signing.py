@@ -6,6 +6,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidSignature
@@ -14,6 +15,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from gateways.stores.keyset import Keyset, open_keyset
 from gateways.webhooks.signing import PUBLIC_PREFIX, SECRET_PREFIX, Signer, headers_of
+from tests.support.papers import ROOT, blocks
 
 ID, BODY = "whd_01jnqrstvwxyz0123456789abc", '{"type":"send.sent","data":{"note":"Grüße, 你好"}}'
 
@@ -142,3 +144,13 @@ def test_secrets_are_the_same_again_and_show_in_no_repr(keyset: Keyset) -> None:
     assert (one.secret, one.public_key) == (again.secret, again.public_key)
     assert one.secret not in repr(one)
     assert repr(one.shared) not in repr(one)
+
+
+def test_what_the_page_shows_to_receivers_verifies_what_we_sign(signer: Signer) -> None:
+    (shown,) = [block.text for block in blocks(ROOT / "docs/webhooks.md") if block.language == "python"]
+    page: dict[str, Any] = {}
+    exec(shown, page)
+    page["secret"] = signer.secret
+    assert page["receive"](signed(signer), BODY.encode())["type"] == "send.sent"
+    with pytest.raises(WebhookVerificationError):
+        page["receive"](signed(signer), BODY.encode() + b" ")

@@ -1,0 +1,138 @@
+"""The tables of webhooks and deliveries: what events make of them, in whatever batches, and again from the log."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from domain import callbacks
+from domain.account import CreateAccount
+from domain.callbacks import Callback, ReportCallback, RequestCallback, ResendCallback
+from domain.fields import Sealed
+from domain.webhooks import (
+    AddWebhook,
+    DisableWebhook,
+    EnableWebhook,
+    RemoveWebhook,
+    RotateAccountSecret,
+    RotateWebhook,
+)
+from projections import deliveries, webhooks
+from projections.migrate import migrate
+from projections.projection import Folded, Projection
+from schemas import events
+from tests.support.spec import ACCOUNT, Rules
+from tests.support.user_history import START, as_folded, decided
+
+CALLBACKS = Rules(callbacks.needs, callbacks.decide, callbacks.touches, callbacks.evolve, events.WEBHOOK)
+
+
+@pytest.fixture
+async def postgres(database: str) -> Any:
+    await migrate(database)
+    connection = await asyncpg.connect(database)
+    yield connection
+    await connection.close()
+
+
+async def rows_of(postgres: Any, projection: Projection, seen: list[Folded], cuts: set[int]) -> dict[str, Any]:
+    """The rows of every table, by table, after these events in batches that end at these places; nothing is left behind."""
+    transaction = postgres.transaction()
+    await transaction.start()
+    try:
+        await postgres.execute(f"set local search_path to read; truncate {', '.join(projection.tables)}")
+        ends = sorted({*cuts, len(seen)})
+        for start, end in zip([0, *ends], ends, strict=False):
+            await projection.fold(postgres, seen[start:end])
+        return {
+            table: [dict(row) for row in await postgres.fetch(f"select * from read.{table} order by 1")]
+            for table in projection.tables
+        }
+    finally:
+        await transaction.rollback()
+
+
+async def in_any_batches(postgres: Any, projection: Projection, seen: list[Folded]) -> dict[str, Any]:
+    at_once = await rows_of(postgres, projection, seen, set())
+    assert at_once == await rows_of(postgres, projection, seen, set(range(len(seen))))
+    for width in (2, 3, 5):
+        assert at_once == await rows_of(postgres, projection, seen, set(range(0, len(seen), width)))
+    return at_once
+
+
+async def test_an_account_has_what_was_added_and_not_removed(postgres: Any) -> None:
+    def add(endpoint: str, *wanted: str) -> AddWebhook:
+        return AddWebhook("acc_1", endpoint, Sealed(f"sealed:{endpoint}"), list(wanted))
+
+    happened, _ = decided(
+        ACCOUNT,
+        [
+            ("acc_1", command)
+            for command in (
+                CreateAccount("acc_1", "pro"),
+                add("whk_1", "send.sent"),
+                add("whk_2"),
+                add("whk_3"),
+                RotateWebhook("acc_1", "whk_1", "key_1"),
+                DisableWebhook("acc_1", "whk_1", "gone"),
+                EnableWebhook("acc_1", "whk_1", "key_1"),
+                DisableWebhook("acc_1", "whk_2", "abandoned"),
+                RotateWebhook("acc_1", "whk_1", "key_1"),
+                RotateAccountSecret("acc_1", "key_1"),
+                RemoveWebhook("acc_1", "whk_3", "key_1"),
+                RotateAccountSecret("acc_1", "key_1"),
+            )
+        ],
+    )
+    found = await in_any_batches(postgres, webhooks.PROJECTION, as_folded(happened))
+    one, two = found["webhooks"]
+    assert (one["endpoint"], one["events"], one["disabled"], one["key_version"]) == ("whk_1", ["send.sent"], None, 3)
+    assert one["old_versions"] == [1, 2]
+    assert [until - START for until in one["old_until"]] == [
+        timedelta(days=1, seconds=4),
+        timedelta(days=1, seconds=8),
+    ]
+    assert (two["endpoint"], two["events"], two["disabled"], two["key_version"]) == ("whk_2", [], "abandoned", 1)
+    (own,) = found["webhook_secrets"]
+    assert (own["account"], own["key_version"], own["old_versions"]) == ("acc_1", 3, [1, 2])
+
+
+async def test_a_delivery_shows_every_attempt_and_what_comes_next(postgres: Any) -> None:
+    def callback(delivery: str) -> Callback:
+        return Callback(delivery, "acc_1", "whk_1", "send.sent", "{}", "snd_1")
+
+    def report(delivery: str, attempt: int, status: int | None, error: Any = None) -> ReportCallback:
+        return ReportCallback(delivery, attempt, START, 7, 1.0, status, error)
+
+    happened, _ = decided(
+        CALLBACKS,
+        [
+            ("whk_1", command)
+            for command in (
+                *[RequestCallback(callback(f"whd_{number}")) for number in range(4)],
+                report("whd_0", 1, 500, "refused"),
+                report("whd_1", 1, None, "timed_out"),
+                report("whd_0", 2, 204),
+                report("whd_2", 1, 410, "refused"),
+                ResendCallback(callback("whd_2"), "key_1"),
+                report("whd_2", 2, 200),
+            )
+        ],
+    )
+    found = await in_any_batches(postgres, deliveries.PROJECTION, as_folded(happened))
+    shown = {
+        row["delivery"]: (row["status"], [(a["status"], a["error"]) for a in json.loads(row["attempts"])])
+        for row in found["deliveries"]
+    }
+    assert shown == {
+        "whd_0": ("delivered", [(500, "refused"), (204, None)]),
+        "whd_1": ("pending", [(None, "timed_out")]),
+        "whd_2": ("delivered", [(410, "refused"), (200, None)]),
+        "whd_3": ("pending", []),
+    }
+    due = {row["delivery"]: row["next_at"] for row in found["deliveries"]}
+    assert due["whd_0"] is None
+    assert due["whd_2"] is None
+    assert due["whd_1"] - START >= timedelta(seconds=5)
