@@ -179,6 +179,7 @@ async def open_health(house: House, address: tuple[str, int]) -> None:
 async def declare_work(house: House, subscriptions: Any) -> None:
     """The deciders, the effects and the timers."""
     from gateways.background import in_background
+    from gateways.caught_up import CaughtUp
     from gateways.log.measured import MeasuredDeadLetters, MeasuredEventLog
     from gateways.log.raw_mail import RawMailLog
     from gateways.parser.measured import MeasuredParserPool
@@ -203,6 +204,8 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     from handlers.decider import Decider
     from handlers.reporting import Reports
     from handlers.timers import Timers
+    from projections import attachments as projections_of_attachments
+    from projections import sends as projections_of_sends
 
     parser = await house.stack.enter_async_context(MeasuredParserPool(house.metrics, workers=house.settings.parsers))
     log = MeasuredEventLog(house.kafka, house.appends, prefix=house.prefix)
@@ -233,7 +236,11 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     )
     run_effects(house, subscriptions, effects, in_a_hurry=False)
     timers = Timers(TimerClaims(house.pool), house.command_log, Destruction(house.keyring, house.blobs))
-    ending = attachments.Ending(DueAttachments(house.pool, log), house.blobs, house.command_log)
+    tables = [
+        CaughtUp(log, house.pool, projection=found.name, topic=found.topic)
+        for found in (projections_of_attachments.PROJECTION, projections_of_sends.PROJECTION)
+    ]
+    ending = attachments.Ending(DueAttachments(house.pool, tables), house.blobs, house.command_log)
     in_background(house.stack, timers.run(), TimerMeasures(house.pool, house.metrics).run(), ending.run())
     refreshing = keep_connected(house, log, reports)
     await deliver_sends(house, subscriptions, refreshing, letters)

@@ -27,8 +27,8 @@ LOOK_SECONDS: Final = 1.0
 #: Seconds between sweeps, and after which a blob that no event has named is nobody's.
 SWEEP_SECONDS: Final = 3600.0
 OLD_SECONDS: Final = 86_400.0
-#: What tells an attachment's blob from others of its user.
-OF_ATTACHMENT: Final = "/att_"
+#: What the blobs of attachments and of sends are called, below their user.
+KINDS: Final = ("/att_", "/snd_")
 
 
 class KeepsFiles(Protocol):
@@ -63,7 +63,7 @@ class KnowsAttachments(Protocol):
         """Attachments whose time is over and that nobody has claimed, claimed for us."""
         ...
 
-    async def without_attachment(self, blobs: Sequence[str]) -> list[str]:
+    async def orphans(self, blobs: Sequence[str]) -> list[str]:
         """Those of these blobs that no event has ever named; none where that can't be known now."""
         ...
 
@@ -131,10 +131,11 @@ class Ending:
 
     async def sweep(self) -> int:
         """Once: how many blobs were nobody's."""
-        old = [name for name in await self._blobs.older_than("usr", self._old_seconds) if OF_ATTACHMENT in name]
-        orphans = await self._known.without_attachment(old)
+        found = await self._blobs.older_than("usr", self._old_seconds)
+        old = [name for name in found if any(kind in name for kind in KINDS)]
+        orphans = await self._known.orphans(old)
         for blob in orphans:
             await self._blobs.destroy(blob)
         if orphans:
-            log.warning("blobs of no attachment were destroyed", extra={"count": len(orphans)})
+            log.warning("blobs that nothing has named were destroyed", extra={"count": len(orphans)})
         return len(orphans)

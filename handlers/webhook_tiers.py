@@ -1,8 +1,8 @@
 """Lets deliveries wait for their time, in the topics `webhook.retry.*`.
 
 What has waited as long as its tier is long, or is due, goes to `webhook.deliver` or to the tier that fits the time left; a
-wait that is longer than the longest tier goes round it again. What waits holds up nothing: see `tiers.py`, which does the same
-for sends.
+wait that is longer than the longest tier goes round it again. What waits holds up nothing: see `tiers.py`, which does the
+same for sends.
 """
 
 from datetime import datetime

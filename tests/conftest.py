@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,10 @@ from gateways.local_ports import free_port as a_free_port
 from gateways.local_servers import Servers
 from tests.support.servers import ServersOfTheRun, ask, create_database, drop_database
 
+_TESTS = Path(__file__).parent
 _OWNED = pytest.StashKey[ServersOfTheRun]()
+#: Rooms whose single tests last longest, the longest first.
+_LONGEST = ("faults", "house", "handlers", "gateways", "projections")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,6 +25,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node) -> None:
     """Tell a worker of pytest-xdist where to ask for the servers."""
     node.workerinput["servers_port"] = node.config.stash[_OWNED].port
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests begin first: one that began last would be waited for by every other worker."""
+    order = {room: number for number, room in enumerate(_LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(_TESTS).parts[0], len(order)))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

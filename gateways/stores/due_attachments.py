@@ -1,13 +1,10 @@
-"""Which attachments' time is over, and which blobs no attachment has: what the tables say."""
+"""Which attachments' time is over, and which blobs neither an attachment nor a send has: what the tables say."""
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from gateways.caught_up import CaughtUp
-from gateways.log.event_log import EventLog
 from gateways.stores.postgres import Pool
-from projections.attachments import PROJECTION
 
 #: A claim is one of a timer's, in the same table: see `TimerClaims`, which also clears it.
 CLAIM: Final = """
@@ -27,6 +24,12 @@ select due.* from due join claimed on claimed.timer = due.attachment and claimed
 """
 
 
+class HoldsAll(Protocol):
+    async def caught_up(self) -> bool:
+        """Whether a table holds what the whole log says."""
+        ...
+
+
 class DueAttachment(NamedTuple):
     """An attachment that no send has named in its time."""
 
@@ -39,20 +42,24 @@ class DueAttachment(NamedTuple):
 class DueAttachments:
     """Asked by any number of processes: what one has claimed no other is given for a while."""
 
-    def __init__(self, pool: Pool, log: EventLog) -> None:
+    def __init__(self, pool: Pool, tables: Sequence[HoldsAll]) -> None:
+        """`tables`: those of attachments and of sends."""
         self._pool = pool
-        self._tables = CaughtUp(log, pool, projection=PROJECTION.name, topic=PROJECTION.topic)
+        self._tables = tables
 
     async def claim(self, limit: int) -> Sequence[DueAttachment]:
         """The longest overdue first. Raises what Postgres raises."""
         return [DueAttachment(*row) for row in await self._pool.fetch(CLAIM, limit)]
 
-    async def without_attachment(self, blobs: Sequence[str]) -> list[str]:
+    async def orphans(self, blobs: Sequence[str]) -> list[str]:
         """Those of these blobs that no event has ever named; none where the tables don't hold the whole log.
 
         Raises what the log or Postgres raises.
         """
-        if not blobs or not await self._tables.caught_up():
+        if not blobs or not all([await table.caught_up() for table in self._tables]):
             return []
-        rows = await self._pool.fetch("select blob from attachments where blob = any($1)", list(blobs))
+        rows = await self._pool.fetch(
+            "select blob from attachments where blob = any($1) union all select blob from sends where blob = any($1)",
+            list(blobs),
+        )
         return sorted(set(blobs) - {row["blob"] for row in rows})

@@ -5,6 +5,7 @@ import re
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,13 +15,21 @@ from gateways.command_line import output
 from gateways.command_line.api_keys import hash_of, is_well_formed, new_api_key, shown_prefix
 from gateways.command_line.schemas import check_documents, write_documents
 from gateways.local_servers import Servers
-from tests.support.main_words import MAIN, Installed
+from tests.support.main_words import MAIN, Installed, Said
+
+ROLES = ("http", "smtp", "work", "project")
 
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Installed:
     """An installation of which nothing runs."""
     return Installed.at(tmp_path / "data")
+
+
+def at_once(asked: list[tuple[Installed, list[str]]]) -> list[Said]:
+    """What each says to its words: those that wait in vain for servers wait together."""
+    with ThreadPoolExecutor(len(asked)) as threads:
+        return list(threads.map(lambda one: one[0].says(*one[1]), asked))
 
 
 def test_help_loads_no_client_of_anything(alone: Installed) -> None:
@@ -92,31 +101,31 @@ def test_without_anything_running_the_next_step_is_named(alone: Installed, words
     assert len(said.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("words", [["account", "list"], ["plan", "list"], ["account", "create"], ["migrate"]])
-def test_servers_that_do_not_answer_are_one_sentence(alone: Installed, free_port: int, words: list[str]) -> None:
+def test_servers_that_do_not_answer_are_one_sentence(alone: Installed, free_port: int) -> None:
     away = alone.with_settings(
         kafka=f"127.0.0.1:{free_port}", database_url=f"postgresql://nobody:secret@127.0.0.1:{free_port}/none"
     )
-    said = away.says(*words)
-    assert (said.code, said.out) == (1, "")
-    assert "POSTLEDGER_DATABASE_URL" in said.err
-    assert "secret" not in said.err
-    assert len(said.err.splitlines()) == 1
+    asked = [["account", "list"], ["plan", "list"], ["account", "create"], ["migrate"]]
+    for words, said in zip(asked, at_once([(away, words) for words in asked]), strict=True):
+        assert (said.code, said.out) == (1, ""), words
+        assert "POSTLEDGER_DATABASE_URL" in said.err, words
+        assert "secret" not in said.err, words
+        assert len(said.err.splitlines()) == 1, words
 
 
-@pytest.mark.parametrize("role", ["http", "smtp", "work", "project"])
 def test_a_role_says_in_one_sentence_that_the_log_does_not_answer(
-    alone: Installed, servers: Servers, database: str, free_port: int, role: str
+    alone: Installed, servers: Servers, database: str, free_port: int
 ) -> None:
+    """All roles at once: each waits for a log that is away for as long as it gives one to start."""
     beside = alone.with_settings(database_url=database, kafka=f"127.0.0.1:{free_port}")
     unprovisioned = alone.with_settings(database_url=database, kafka=servers.kafka, topic_prefix=f"none{free_port}.")
-    for installation in (beside, unprovisioned):
-        said = installation.says(role)
-        assert said.code == 1
-        assert "POSTLEDGER_KAFKA" in said.err
-        assert "provision" in said.err
-        assert len(said.err.splitlines()) == 1
-        assert "Traceback" not in said.out
+    asked = [(installation, [role]) for installation in (beside, unprovisioned) for role in ROLES]
+    for (_, role), said in zip(asked, at_once(asked), strict=True):
+        assert said.code == 1, role
+        assert "POSTLEDGER_KAFKA" in said.err, role
+        assert "provision" in said.err, role
+        assert len(said.err.splitlines()) == 1, role
+        assert "Traceback" not in said.out, role
 
 
 def test_the_tour_says_that_nobody_listens(alone: Installed, free_port: int) -> None:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from aiohttp import FormData
 from prometheus_client import CollectorRegistry
 
 from domain.connection_commands import RevokeConnection
@@ -47,20 +46,11 @@ def later(**more: float) -> str:
     return (datetime.now(UTC) + timedelta(**more)).isoformat()
 
 
-async def uploaded(ada: Writer, content: bytes = b"x", name: str = "a.txt") -> str:
-    form = FormData(quote_fields=False)
-    form.add_field("file", content, filename=name, content_type="text/plain")
-    where = f"/v1/attachments/upload?userId={ada.id}"
-    status, body, _ = await ada.house.asked("POST", where, ada.key, data=form)
-    assert status == 201, body
-    return str(body["id"])
-
-
 # ── asking for one ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_mail_is_taken_goes_out_and_is_shown(ada: Writer) -> None:
-    attachment = await uploaded(ada, b"Secret-canary", "Grüße.txt")
+    attachment = await ada.upload(b"Secret-canary", "Grüße.txt")
     status, body, headers = await ada.send(
         body="<p>It is <b>served</b>.</p>",
         bodyFormat="html",
@@ -181,6 +171,13 @@ async def test_while_nobody_decides_an_operation_tells_what_has_come_of_it(ada: 
         assert (await ada.get(done["messageId"]))["id"] == done["messageId"]
         refused = await operation("refused", connectionId="con_" + "0" * 26)
         assert (refused["code"], refused["messageId"]) == ("no_active_connection", None)
+        racing = [house.asked("POST", SEND, ada.key, url=url, json=ada.mail(idempotencyKey="b")) for _ in range(8)]
+        pending = [
+            headers["Location"] for _, body, headers in await asyncio.gather(*racing) if body["status"] == "pending"
+        ]
+        found = [(await house.asked("GET", where, ada.key))[1] for where in pending]
+        assert len({one["operationId"] for one in found}) == len(pending) >= 2
+        assert len({(one["status"], one["location"]) for one in found}) == 1, "all of them are the one that came first"
     decided = services.keyset.digest("link", "operation", ada.person.account, "snd_" + "0" * 26)
     _, pending, _ = await house.asked("GET", f"/v1/operations/op_{'0' * 26}_{decided}", ada.key)
     assert (pending["status"], pending["location"]) == ("pending", None)
@@ -201,7 +198,7 @@ async def test_fifty_at_once_with_one_key_are_one_mail_and_fifty_same_answers(ad
 
 
 async def test_a_repetition_is_answered_as_the_first_was_whatever_has_become_of_what_it_names(ada: Writer) -> None:
-    attachment = await uploaded(ada)
+    attachment = await ada.upload()
     soon = later(seconds=2)
     said: dict[str, Any] = {"connectionId": ada.connection, "scheduledAt": soon, "attachments": [attachment]}
     first = await ada.send(key="a", **said)
@@ -241,7 +238,7 @@ async def test_a_key_is_one_user_s_and_the_same_in_header_and_body(house: AskedS
 
 async def test_what_is_another_account_s_is_not_there(house: AskedSends, ada: Writer) -> None:
     bob = await house.writer()
-    send, attachment = await ada.taken(scheduledAt=later(hours=1)), await uploaded(ada)
+    send, attachment = await ada.taken(scheduledAt=later(hours=1)), await ada.upload()
     for user in (ada.id, "usr_" + "0" * 26, "ada"):
         assert (await bob.send(userId=user))[0] == 404
     said = [await bob.send(attachments=[one]) for one in (attachment, "att_" + "0" * 26, "x")]

@@ -9,7 +9,6 @@ from typing import Any
 
 import orjson
 import pytest
-from aiohttp import FormData
 from prometheus_client import CollectorRegistry
 
 from gateways.http.edge import BODY_BYTES
@@ -234,7 +233,7 @@ async def test_eleven_attachments_are_too_many_and_ten_too_large_ones_as_well(ho
     ]
     # Files of any size, as rows: their bytes are not looked at before the mail goes out.
     bob = await house.writer()
-    one = await _uploaded(bob)
+    one = await bob.upload()
     pool = house.http.services.pool
     await pool.execute("update attachments set size = $2 where attachment = $1", one, MOST_ENCODED["gmail"])
     status, body, _ = await bob.send(attachments=[one])
@@ -250,13 +249,6 @@ async def test_eleven_attachments_are_too_many_and_ten_too_large_ones_as_well(ho
         await pool.execute("update attachments set size = $2 where attachment = $1", one, fits)
     assert (status, body["code"]) == (413, "message_too_large")
     assert MOST_ENCODED["gmail"] < body["size"] <= MOST_ENCODED["gmail"] + 78
-
-
-async def _uploaded(bob: Writer) -> str:
-    form = FormData()
-    form.add_field("file", b"x", filename="a.txt", content_type="text/plain")
-    _, body, _ = await bob.house.asked("POST", f"/v1/attachments/upload?userId={bob.id}", bob.key, data=form)
-    return str(body["id"])
 
 
 async def test_each_bound_holds_to_the_character(house: AskedSends, ada: Writer) -> None:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from aiohttp import FormData
+
 from domain.tokens import Secrets
 from gateways.local_servers import Servers
 from schemas.ids import new_id
@@ -97,6 +99,15 @@ class Writer:
         status, body, _ = await self.send(**more)
         assert status == 202, body
         return str(body["messageId"])
+
+    async def upload(self, content: bytes = b"x", name: str = "a.txt") -> str:
+        """The id of an attachment of theirs."""
+        form = FormData(quote_fields=False)
+        form.add_field("file", content, filename=name, content_type="text/plain")
+        where = f"/v1/attachments/upload?userId={self.id}"
+        status, body, _ = await self.house.asked("POST", where, self.key, data=form)
+        assert status == 201, body
+        return str(body["id"])
 
     async def get(self, send: str, **headers: str) -> dict[str, Any]:
         status, body, _ = await self.house.asked("GET", f"/v1/messages/{send}", self.key, headers=headers)

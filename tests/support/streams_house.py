@@ -317,6 +317,7 @@ def _services(house: StreamsHouse, request_limit: Limit | None) -> Services:
         command_log=command_log,
         folded=house.folded,
         mail=cast("Any", None),
+        blobs=cast("Any", None),
         rates=Rates(house.pool),
         rates_on=request_limit is not None,
         request_limit=request_limit or REQUESTS,

@@ -1,129 +1,38 @@
-"""Attachments over real HTTP: uploading, finding, downloading and deleting them, and what is refused."""
+"""Attachments over real HTTP: uploading, finding and downloading them, and what is refused."""
 
 import asyncio
 import hashlib
 import os
 import re
-import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from domain.attachments import MOST_BYTES, AttachmentUsed, UseAttachment
-from gateways.http.v1.attachment_links import signed_link
+from domain.attachments import MOST_BYTES
 from gateways.http.v1.attachments import ATTACHMENT_ID
 from gateways.local_ports import free_port
-from gateways.local_servers import Servers
 from gateways.log.command_log import CommandLog
-from gateways.log.decisions import Asked, Decisions
-from gateways.log.event_log import EventLog
-from gateways.stores.due_attachments import DueAttachments
-from handlers.attachments import Ending
+from gateways.log.decisions import Decisions
 from projections import attachments
-from schemas import commands, events, topics
+from schemas import commands, events
 from tests.support.connected import person
-from tests.support.http_house import HttpHouse, bearer, http_house, served
-from tests.support.servers import create_database, drop_database
-from tests.support.waiting import until
-
-Answer = tuple[int, dict[str, Any], Mapping[str, str]]
-UPLOAD = "/v1/attachments/upload"
-BOUNDARY = "a-line-between"
-CANARY = b"Canary-of-attachments " * 40
-
-
-@pytest.fixture(scope="module")
-async def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HttpHouse]:
-    name = f"files_{uuid.uuid4().hex}"
-    database = create_database(servers, name)
-    async with http_house(servers, database, f"{name}.", tmp_path_factory.mktemp("house")) as house:
-        yield house
-    drop_database(servers, name)
-
-
-@pytest.fixture
-async def whose(house: HttpHouse) -> tuple[str, str, str]:
-    """An account, an API key of it, and a user."""
-    account, key = await house.account()
-    return account, key, (await person(house, account, key)).id
-
-
-def form(
-    content: bytes, name: str | bytes = "a.bin", kind: str = "application/octet-stream", field: str = "file"
-) -> bytes:
-    """One part of a form, as browsers write it."""
-    said = name.encode() if isinstance(name, str) else name
-    head = b'--%b\r\nContent-Disposition: form-data; name="%b"; filename="%b"\r\n' % (
-        BOUNDARY.encode(),
-        field.encode(),
-        said,
-    )
-    return head + b"Content-Type: %b\r\n\r\n%b\r\n" % (kind.encode(), content)
-
-
-def whole(*parts: bytes) -> bytes:
-    return b"".join(parts) + b"--%b--\r\n" % BOUNDARY.encode()
-
-
-def head_of(key: str, user: str, length: int) -> bytes:
-    """The head of an upload, for those who write the rest themselves."""
-    lines = (
-        f"POST {UPLOAD}?userId={user} HTTP/1.1",
-        "Host: x",
-        f"Authorization: Bearer {key}",
-        f"Content-Length: {length}",
-        f"Content-Type: multipart/form-data; boundary={BOUNDARY}",
-    )
-    return "\r\n".join([*lines, "", ""]).encode()
-
-
-async def asked(house: HttpHouse, method: str, where: str, who: Any, **more: Any) -> Answer:
-    headers = bearer(who) | more.pop("headers", {})
-    async with house.http.request(method, house.url + where, headers=headers, **more) as answer:
-        body = await answer.json(content_type=None) if answer.status not in {204, 304} else {}
-        if answer.status >= 400:
-            assert answer.content_type == "application/problem+json"
-            assert body["detail"].endswith(".")
-        return answer.status, body, answer.headers
-
-
-async def sent(house: HttpHouse, key: str, user: str | None, body: Any, **headers: str) -> Answer:
-    """The answer to an upload of exactly this body."""
-    said = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}", **headers}
-    where = UPLOAD + (f"?userId={user}" if user is not None else "")
-    return await asked(house, "POST", where, key, data=body, headers=said)
-
-
-async def uploaded(
-    house: HttpHouse, key: str, user: str, content: bytes, *named: str, **headers: str
-) -> dict[str, Any]:
-    status, body, _ = await sent(house, key, user, whole(form(content, *named)), **headers)
-    assert status == 201, body
-    return body
-
-
-async def content(
-    house: HttpHouse, where: str, who: Any = None, **headers: str
-) -> tuple[int, bytes, Mapping[str, str]]:
-    async with house.http.get(house.url + where, headers=bearer(who) | headers) as answer:
-        return answer.status, await answer.read(), answer.headers
-
-
-async def use(house: HttpHouse, account: str, user: str, attachment: str) -> object:
-    """What is decided where a send names the attachment."""
-    command = UseAttachment(account, user, attachment, "snd_1")
-    asked_ = Asked(topics.ACCOUNT_COMMANDS.name, account, attachment, command, attachments.PROJECTION.name)
-    return (await house.services.account_decisions.ask(asked_)).event
-
-
-def blobs_of(house: HttpHouse, user: str) -> list[str]:
-    return [name for name in house.house.blobs.names() if name.startswith(user)]
-
+from tests.support.http_house import HttpHouse, bearer, served
+from tests.support.uploads import (
+    BOUNDARY,
+    CANARY,
+    UPLOAD,
+    asked,
+    blobs_of,
+    content,
+    form,
+    head_of,
+    sent,
+    uploaded,
+    whole,
+)
 
 # ── storing one ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -379,138 +288,3 @@ async def test_the_same_request_under_the_same_key_is_answered_as_the_first(
     assert (await asked(house, "DELETE", f"/v1/attachments/{made['id']}", key))[0] == 204
     status, problem, _ = await sent(house, key, user, whole(form(b"one", "a.txt")), **said)
     assert (status, problem["code"]) == (410, "gone")
-
-
-# ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_a_deleted_one_is_gone_with_its_bytes(house: HttpHouse, whose: tuple[str, str, str]) -> None:
-    account, key, user = whose
-    made = await uploaded(house, key, user, b"x")
-    where = f"/v1/attachments/{made['id']}"
-    answers = await asyncio.gather(*(asked(house, "DELETE", where, key) for _ in range(5)))
-    assert sorted(status for status, _, _ in answers) == [204] + [404] * 4
-    for ending in ("", "/content"):
-        assert (await asked(house, "GET", where + ending, key))[0] == 404
-    assert (await asked(house, "GET", f"/v1/attachments?userId={user}", key))[1]["items"] == []
-    await until(lambda: _gone(house, user))
-    assert not isinstance(await use(house, account, user, made["id"]), AttachmentUsed)
-
-
-async def _gone(house: HttpHouse, user: str) -> bool:
-    return not blobs_of(house, user)
-
-
-async def test_what_a_send_has_stays_with_it_and_ends_with_its_user(
-    house: HttpHouse, whose: tuple[str, str, str]
-) -> None:
-    account, key, user = whose
-    made = await uploaded(house, key, user, b"sent", "a.txt", "text/plain")
-    assert isinstance(await use(house, account, user, made["id"]), AttachmentUsed)
-    link = signed_link(house.services.keyset, made["id"], account, datetime.now(UTC) + timedelta(minutes=5))
-    assert (await asked(house, "DELETE", f"/v1/attachments/{made['id']}", key))[0] == 204
-    assert (await asked(house, "GET", f"/v1/attachments/{made['id']}", key))[0] == 404
-    status, found, headers = await content(house, link)
-    assert (status, found, headers["Content-Type"]) == (200, b"sent", "text/plain; charset=utf-8")
-    assert 'filename="a.txt"' in headers["Content-Disposition"]
-    await uploaded(house, key, user, b"never sent")
-    assert (await asked(house, "DELETE", f"/v1/users/{user}", key))[0] == 204
-    assert (await asked(house, "GET", "/v1/attachments", key))[1]["items"] == []
-    await until(lambda: _gone(house, user))
-    assert (await content(house, link))[0] in {403, 410}
-    assert (await sent(house, key, user, whole(form(b"x"))))[0] == 404
-
-
-async def test_what_no_send_names_in_time_ends(house: HttpHouse, whose: tuple[str, str, str]) -> None:
-    account, key, user = whose
-    day = 86_400.0
-    services = replace(house.services, attachment_days=0.8 / day, metrics=CollectorRegistry())
-    async with served(services) as url:
-        said = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}", **bearer(key)}
-        made = []
-        for _ in range(2):
-            async with house.http.post(f"{url}{UPLOAD}?userId={user}", data=whole(form(b"x")), headers=said) as answer:
-                assert answer.status == 201
-                made.append((await answer.json())["id"])
-    assert isinstance(await use(house, account, user, made[0]), AttachmentUsed)
-    kept = await uploaded(house, key, user, b"for seven days")
-    await until(lambda: _listed(house, user, key, [kept["id"], made[0]]))
-    assert (await asked(house, "GET", f"/v1/attachments/{made[1]}", key))[0] == 404
-    assert await attachments.of_user(house.services.pool, account, user, [made[1]]) == []
-    pool = house.services.pool
-    ended = "select deleted_at from attachments where attachment = $1"
-    await until(lambda: pool.fetchval(ended, made[1]))
-    await until(lambda: _blobs_are(house, user, {made[0], kept["id"]}))
-    assert await pool.fetchval(ended, made[0]) is None
-
-
-async def _listed(house: HttpHouse, user: str, key: str, wanted: list[str]) -> bool:
-    items = (await asked(house, "GET", f"/v1/attachments?userId={user}", key))[1]["items"]
-    return [one["id"] for one in items] == wanted
-
-
-async def _blobs_are(house: HttpHouse, user: str, wanted: set[str]) -> bool:
-    return set(blobs_of(house, user)) == {f"{user}/{attachment}.bin" for attachment in wanted}
-
-
-async def test_a_blob_that_no_event_ever_named_is_swept_and_no_other(
-    house: HttpHouse, whose: tuple[str, str, str]
-) -> None:
-    """As a gateway leaves one that is killed between blob and command."""
-    _, key, user = whose
-    made = await uploaded(house, key, user, b"x")
-    blobs, key_ = house.house.blobs, b"0" * 32
-    for name in ("att_orphan.bin", "snd_other.json"):
-        await blobs.put(f"{user}/{name}", BytesIO(b"x"), key_, b"")
-    log = EventLog(house.house.kafka, prefix=house.house.prefix)
-    known = DueAttachments(house.services.pool, log)
-    day_old = Ending(known, blobs, house.house.command_log)
-    assert await day_old.sweep() == 0, "it may still be named"
-    old = Ending(known, blobs, house.house.command_log, old_seconds=0)
-    await until(lambda: _swept(old))
-    await log.close()
-    assert set(blobs_of(house, user)) == {f"{user}/{made['id']}.bin", f"{user}/snd_other.json"}
-
-
-async def _swept(ending: Ending) -> bool:
-    return await ending.sweep() > 0
-
-
-# ── links ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_a_signed_link_opens_its_attachment_until_it_expires_and_nothing_else(
-    house: HttpHouse, whose: tuple[str, str, str]
-) -> None:
-    account, key, user = whose
-    made, other = [await uploaded(house, key, user, body) for body in (b"one", b"two")]
-    now, keyset = datetime.now(UTC), house.services.keyset
-    link = signed_link(keyset, made["id"], account, now + timedelta(minutes=5))
-    assert (await content(house, link))[:2] == (200, b"one")
-    assert (await content(house, link, Range="bytes=1-1"))[:2] == (206, b"n")
-    expired = signed_link(keyset, made["id"], account, now - timedelta(seconds=1))
-    assert (await asked(house, "GET", expired, None))[1]["code"] == "link_expired"
-    foreign = signed_link(keyset, made["id"], "acc_other", now + timedelta(minutes=5))
-    moment = re.search(r"expires=(\d+)", link)
-    assert moment
-    later = str(int(moment[1]) + 1)
-    for tampered in (
-        foreign,
-        link.replace(made["id"], other["id"]),
-        link.replace(made["id"], "att_" + "0" * 26),
-        link.replace(made["id"], "att_x"),
-        link.replace(moment[1], later),
-        link.replace(moment[1], "+" + moment[1]),
-        link.replace(moment[1], moment[1] + "%00"),
-        expired.replace("expires=1", "expires=9"),
-        link[:-1],
-        link + "A",
-        link.partition("&")[0],
-        link.partition("?")[0] + "?" + link.partition("&")[2],
-        link.partition("?")[0] + "?signature=",
-        link.partition("signature=")[0] + "signature=%ff%00",
-    ):
-        status, problem, _ = await asked(house, "GET", tampered, None)
-        assert (status, problem["code"]) == (403, "link_invalid"), tampered
-    assert (await asked(house, "GET", link.replace("/content", ""), None))[0] == 401
-    assert (await asked(house, "DELETE", link.replace("/content", ""), None))[0] == 401
