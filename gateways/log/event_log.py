@@ -210,6 +210,8 @@ class EventLog:
             auto_offset_reset="none",
             enable_auto_commit=False,
             max_partition_fetch_bytes=8_388_608,
+            # A fetch that finds nothing any more keeps the connection, and whatever is asked on it next, for as long as this.
+            fetch_max_wait_ms=20,
         )
         try:
             await reader.start()

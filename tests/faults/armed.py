@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 SESSION_MS: Final = 2000
+#: Seconds after a call in which a point lies "within" it; doubles of providers answer later than that.
+WITHIN_SECONDS: Final = 0.05
 
 
 def _always(*_: Any, **__: Any) -> bool:
@@ -45,13 +47,20 @@ def _whole_mail_answered(wire: Any, *_: Any, **__: Any) -> bool:
     return any(reply.startswith(b"250 2.0.0") for reply in wire._replies)
 
 
+def _sends(_graph: Any, operation: str, *_: Any, **__: Any) -> bool:
+    return operation == "send"
+
+
 def _of_kind(kind: str) -> Callable[..., bool]:
     return lambda _self, timer, *_, **__: timer.kind == kind
 
 
 @dataclass(frozen=True)
 class Point:
-    """A moment in a role: before or after a function of a module is called, where `when` says so of its arguments."""
+    """A moment in a role: before or after a function of a module is called, where `when` says so of its arguments.
+
+    "within" it: so long after it was called that what it asks for has left, and sooner than a slow provider answers.
+    """
 
     role: str
     place: str
@@ -108,10 +117,40 @@ WEBHOOK_POINTS: Final = {
     "K14 letter kept, not disabled": Point("work", "gateways.log.dead_letters:DeadLetters.keep", "after"),
 }
 
+#: Of sending: they take providers. Those of K11 leave it open to everybody but the provider whether the mail goes out.
+SEND_POINTS: Final = {
+    "K10 granted, nothing asked": Point("work", "handlers.deliver:Delivering._answer", "before"),
+    "K10 draft on record, not sent": Point("work", "handlers.deliver_parts:Notes.draft", "after"),
+    "K10 transmission on record, dot not written": Point("work", "handlers.deliver_parts:Notes.transmission", "after"),
+    "K11 Gmail asked for a draft": Point("work", "gateways.providers.gmail_calls:Gmail.create_draft", "within"),
+    "K11 Gmail asked to send": Point("work", "gateways.providers.gmail_calls:Gmail.send_draft", "within"),
+    "K11 Graph asked for a draft": Point("work", "gateways.providers.graph_sending:make", "within"),
+    "K11 Graph asked to send": Point("work", "gateways.providers.graph_calls:Graph.post", "within", _sends),
+    "K11 dot written": Point("work", "gateways.providers.smtp_content:Content.end", "within"),
+    "K12 Gmail has a draft, not on record": Point("work", "gateways.providers.gmail_calls:Gmail.create_draft", "after"),
+    "K12 Graph has a draft, not on record": Point("work", "gateways.providers.graph_sending:make", "after"),
+    "K12 Gmail has sent": Point("work", "gateways.providers.gmail_calls:Gmail.send_draft", "after"),
+    "K12 Graph has sent": Point("work", "gateways.providers.graph_calls:Graph.post", "after", _sends),
+    "K12 a server has taken it": Point("work", "gateways.providers.smtp_content:Content.end", "after"),
+    "K12 outcome known, not reported": Point("work", "handlers.send_reports:SendReports.tell_surely", "before"),
+    "K13 reported, place not kept": Point("work", "handlers.send_reports:SendReports.tell_surely", "after"),
+    "D send decided, not appended": Point(
+        "work", "gateways.log.event_log:EventLog.append", "before", _to("send.events")
+    ),
+    "D send appended, not folded": Point("work", "gateways.log.event_log:EventLog.append", "after", _to("send.events")),
+    "S dispatched, not queued": Point("work", "handlers.dispatch:Dispatching.act", "before"),
+    "S queued, place not kept": Point("work", "handlers.dispatch:Dispatching.act", "after"),
+    "S wait is over, not passed on": Point("work", "handlers.tiers:until", "after"),
+    "S passed on, place not kept": Point("work", "handlers.tiers:Waits.act", "after"),
+    "S timer claimed, not told": Point("work", "handlers.send_timers:SendTimers._fire", "before"),
+    "S timer told": Point("work", "handlers.send_timers:SendTimers._fire", "after"),
+    "S looked, not reported": Point("work", "handlers.reconcile:Reconciling._found", "after"),
+}
+
 
 def arm(name: str, nth: int, act: Callable[[], None]) -> None:
     """Has `act` called at the n-th pass of a point."""
-    point, passes = (POINTS | TOKEN_POINTS | WEBHOOK_POINTS)[name], 0
+    point, passes = (POINTS | TOKEN_POINTS | WEBHOOK_POINTS | SEND_POINTS)[name], 0
 
     def reached() -> None:
         nonlocal passes
@@ -127,6 +166,8 @@ def arm(name: str, nth: int, act: Callable[[], None]) -> None:
         counts = point.when(*args, **named)
         if counts and point.moment == "before":
             reached()
+        if counts and point.moment == "within":
+            asyncio.get_running_loop().call_later(WITHIN_SECONDS, reached)
         answer = await original(*args, **named)
         if counts and point.moment == "after":
             reached()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gateways.stores.mail_store import MailStore
-from handlers import connections, mailboxes
+from handlers import connections, mailboxes, sends
 from projections import messages
 from schemas.envelope import Record
 from schemas.snapshots import Checkpoint
@@ -19,7 +19,7 @@ SHOWN = (
     "where shown_at is not null"
 )
 assert "shown_at" in messages.DDL
-DOCUMENTS = {"mailbox": mailboxes.DOCUMENTS, "connection": connections.DOCUMENTS}
+DOCUMENTS = {"mailbox": mailboxes.DOCUMENTS, "connection": connections.DOCUMENTS, "send": sends.DOCUMENTS}
 
 
 @dataclass

@@ -15,6 +15,7 @@ from domain.connection_commands import CloseUser, ReportRefresh, ReportRevocatio
 from domain.mailbox_commands import ExpireMailbox, PurgeMailbox, ReceiveMail, ReportParsed
 from domain.mailbox_events import MessageReceived, MessageRejected, RawPlace
 from domain.outcomes import CommandFailed, CommandLapsed, CommandUnreadable, Outcome
+from domain.send_commands import DoubtAttempt, ReportAttempt, ReportReconciled, StartSend, StopSend, WakeSend
 from schemas.envelope import Record, Source, first, milliseconds, moment
 from schemas.raw_mail import RawMail
 from tests.faults.log_scan import Claim, Fact, command_of
@@ -23,6 +24,7 @@ from tests.support.spec import MAILBOX, Fold, Rules
 
 MAY_END_IN_NOTHING = (
     ReportParsed, ExpireMailbox, PurgeMailbox, ReportRefresh, ReportRevocation, ReportUse, CloseUser,
+    StartSend, WakeSend, StopSend, DoubtAttempt, ReportAttempt, ReportReconciled,
 )  # fmt: skip
 
 

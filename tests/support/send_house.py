@@ -120,7 +120,7 @@ class SendHouse:
         self, mailbox: Mailbox, *, subject: str = "Tea at four", to: str = "bob@example.org", **more: Any
     ) -> str:
         """Asks for a mail to be sent by this mailbox; `more` are fields of RequestSend that are other than usual."""
-        send = new_id("snd")
+        send = more.pop("send", "") or new_id("snd")
         message = more.pop("message", None) or SendMessage(
             subject, "It is served.", "text", "It is served.", [Person(to)]
         )

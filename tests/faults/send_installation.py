@@ -1,0 +1,204 @@
+"""An installation whose workers are processes that can be killed, with mailboxes at doubles of Gmail, Graph and a mail server
+which keep receipts, and an endpoint for webhooks; and a load of sends, by all of them at once."""
+
+import asyncio
+import base64
+import email
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from domain.account import CreateAccount
+from domain.webhooks import AddWebhook
+from gateways.local_servers import Servers
+from gateways.log.command_log import NotPromised, OutcomeUnknown
+from gateways.stores.postgres import UNREACHABLE
+from gateways.stores.sealing import place, seal
+from gateways.stores.webhook_endpoints import account_key
+from handlers.sends import FOLD_VERSION
+from main import assembled
+from schemas import commands, topics
+from schemas.ids import new_id
+from tests.faults import looking
+from tests.faults.installation import Installation, installed
+from tests.faults.send_checker import ObservedSends, Told
+from tests.support.gmail.double import GmailFake
+from tests.support.gmail.double import Token as GmailToken
+from tests.support.graph.double import UNKIND, GraphFake
+from tests.support.graph.double import Token as GraphToken
+from tests.support.mail_servers.double import SmtpServer
+from tests.support.send_house import OWNER, Mailbox, SendHouse, own_server
+from tests.support.webhook_house import Receiver, receiving
+
+#: Waits of ours are so much shorter: an attempt has 1.8 s, a first wait is 0.6 s.
+SCALE, TIMEOUT = 0.01, 1.5
+#: Seconds that a provider takes: kills "within" a call land before its answer.
+LATENCY = 0.15
+ENDED = ("sent", "failed", "cancelled", "uncertain", "dead_lettered")
+#: Of each provider.
+MAILBOXES = {"gmail": 3, "outlook": 3, "smtp": 3}
+LIVING = f"select count(*) from sends where status not in {ENDED}"
+
+
+@dataclass
+class Sending:
+    """The installation, and what callers have asked of it."""
+
+    house: Installation
+    sends: SendHouse
+    smtp: SmtpServer
+    receiver: Receiver
+    mailboxes: list[Mailbox] = field(default_factory=list)
+    #: By send: whether it was acknowledged.
+    asked: dict[str, bool] = field(default_factory=dict)
+
+    async def observed(self, *, uncertain: int = 0) -> ObservedSends:
+        rows = await self.house.pool.fetch("select send, status from sends")
+        return ObservedSends(
+            asked=self.asked,
+            log=await self.house.records(topics.SEND_EVENTS.name),
+            inputs=await self.house.records(topics.SEND_COMMANDS.name),
+            snapshots=await looking.snapshots(self.house, f"send.v{FOLD_VERSION}"),
+            shown={row["send"]: row["status"] for row in rows},
+            receipts=await self.receipts(),
+            told=[_told(call.id, json.loads(call.body)) for call in self.receiver.calls],
+            uncertain=uncertain,
+        )
+
+    async def receipts(self) -> list[str]:
+        """The send of each mail that went out, by its Message-ID, which every attempt of a send has in common."""
+        ids = [one.message_id_before for one in self.sends.gmail.receipts()]
+        ids += [one["internetMessageId"] for one in self.sends.graph.receipts()]
+        for mail in (await self.smtp.told())["mails"]:
+            ids.append(email.message_from_bytes(base64.b64decode(mail["content"]))["Message-ID"])
+        return [str(found).strip().removeprefix("<").partition("@")[0] for found in ids]
+
+    async def all_ended(self, seconds: float = 60) -> None:
+        """Every send that was acknowledged has ended, and whoever is to be told was told."""
+        async with asyncio.timeout(seconds):
+            while not await self._all_shown() or await self.house.pool.fetchval(LIVING):
+                await asyncio.sleep(0.1)
+            while not await self._all_told():
+                await asyncio.sleep(0.1)
+
+    async def _all_shown(self) -> bool:
+        rows = await self.house.pool.fetch("select send from sends")
+        return {send for send, acknowledged in self.asked.items() if acknowledged} <= {row["send"] for row in rows}
+
+    async def _all_told(self) -> bool:
+        ends = {_told(call.id, json.loads(call.body)).send for call in self.receiver.calls if b"send.deferred" not in call.body}
+        rows = await self.house.pool.fetch("select send from sends")
+        return {row["send"] for row in rows} <= ends
+
+
+def _told(name: str, body: dict[str, Any]) -> Told:
+    return Told(name, body["type"], body["data"]["messageId"])
+
+
+@dataclass
+class SendLoad:
+    """Callers who ask for mails until they are told to finish, and providers that fail now and then."""
+
+    sending: Sending
+    seed: int
+    pause: float = 0.2
+    finishing: asyncio.Event = field(default_factory=asyncio.Event)
+    answers: Counter[str] = field(default_factory=Counter)
+
+    async def run(self, callers: int = 3) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(callers):
+                group.create_task(self._ask(Random(f"{self.seed}/{number}")))
+            group.create_task(self._be_unkind(Random(f"{self.seed}/unkind")))
+
+    async def _ask(self, random: Random) -> None:
+        while not self.finishing.is_set():
+            await asyncio.sleep(self.pause * random.random() * 2)
+            mailbox = random.choice(self.sending.mailboxes)
+            later = datetime.now(UTC) + timedelta(seconds=random.uniform(0.5, 2))
+            more = {"scheduled_at": later} if random.random() < 0.2 else {}
+            await self._send(mailbox, more)
+
+    async def _send(self, mailbox: Mailbox, more: dict[str, Any]) -> None:
+        send = new_id("snd")
+        self.sending.asked[send] = False
+        try:
+            await self.sending.sends.send(mailbox, send=send, **more)
+        except NotPromised:
+            del self.sending.asked[send]
+            self.answers["refused"] += 1
+        except (OutcomeUnknown, *UNREACHABLE):
+            self.answers["unknown"] += 1
+        else:
+            self.sending.asked[send] = True
+            self.answers["taken"] += 1
+
+    async def _be_unkind(self, random: Random) -> None:
+        """Answers that are lost, before and after a mail went out, and servers that are busy."""
+        gmail, graph = self.sending.sends.gmail, self.sending.sends.graph
+        while not self.finishing.is_set():
+            when = random.choice(["before", "after"])
+            await random.choice(
+                [
+                    lambda: gmail.fail("drafts.send", status=504, when=when),
+                    lambda: gmail.fail("drafts.create", status=503),
+                    lambda: graph.fail("messages.send", drop=when),
+                    lambda: graph.fail("messages.create", status=503),
+                    lambda: gmail.fail("drafts.send", status=429, retryAfter="1"),
+                ]
+            )()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self.finishing.wait()
+
+
+@asynccontextmanager
+async def sending(
+    servers: Servers, database: str, prefix: str, folder: Path, *, partitions: int = 1, **more: Any
+) -> AsyncIterator[Sending]:
+    """All of it, with mailboxes connected; no role runs when the block begins."""
+    async with AsyncExitStack() as stack:
+        gmail = await stack.enter_async_context(GmailFake({"-": GmailToken("-")}, latency=LATENCY, fsync=False))
+        graph = await stack.enter_async_context(
+            GraphFake({"-": GraphToken("-")}, latency=LATENCY, mailsPerMinute=10_000, sync=False, **UNKIND)
+        )
+        smtp = await stack.enter_async_context(SmtpServer({"ada": {"password": "secret"}}))
+        await smtp.fail("END", delayMs=int(LATENCY * 1000), times=1_000_000)
+        receiver = await stack.enter_async_context(receiving())
+        said = {
+            "retry_scale": SCALE, "provider_timeout": TIMEOUT, "webhook_timeout": 1.0, "allow_private_hosts": True,
+            "google_api_url": gmail.url, "microsoft_graph_url": graph.url,
+        }  # fmt: skip
+        house = await stack.enter_async_context(
+            installed(servers, database, prefix, folder, partitions=partitions, **(said | more))
+        )
+        ours = await stack.enter_async_context(assembled(house.settings, []))
+        await ours.connect()
+        sends = SendHouse(ours, gmail, graph, house.log, folder, scale=SCALE)
+        found = Sending(house, sends, smtp, receiver)
+        first = await house.start("work", "project")
+        await _with_endpoint(found)
+        for provider, count in MAILBOXES.items():
+            for _ in range(count):
+                servers_of = own_server(smtp.plain_port, "ada", "secret") if provider == "smtp" else None
+                found.mailboxes.append(await sends.connect(provider, servers=servers_of))
+        await first.stop()
+        yield found
+
+
+async def _with_endpoint(found: Sending) -> None:
+    """An endpoint of the account whose users send, which wants to be told of everything."""
+    house, endpoint = found.sends.house, new_id("whk")
+    data_key = await account_key(house.keyring, OWNER)
+    url = seal(data_key, found.receiver.url.encode(), place("webhook", endpoint, "url"))
+    for command in (CreateAccount(OWNER, "pro"), AddWebhook(OWNER, endpoint, url)):
+        await house.command_log.command(
+            topics.ACCOUNT_COMMANDS.name, OWNER, command, vocabulary=commands.ACCOUNT, subject=OWNER
+        )
+    await found.sends.found("select 1 from webhooks where endpoint = $1", endpoint)
