@@ -226,21 +226,22 @@ async def declare_work(house: House, subscriptions: Any) -> None:
         decisions.watch(context.name, decider, consumed)
         house.stack.push_async_callback(decider.stop)
     providers, reports, grants = house.connectors.by_provider, Reports(house.command_log), SharedGrants(house.pool)
+    tables = [
+        CaughtUp(log, house.pool, projection=found.name, topic=found.topic)
+        for found in (projections_of_attachments.PROJECTION, projections_of_sends.PROJECTION)
+    ]
+    known = DueAttachments(house.pool, tables)
     later = parse.ParsesLater(prepares, house.keyring, raw_mail, parser, house.command_log)
     effects = (
         parse.effect(later),
         discard.effect(house.blobs),
-        attachments.effect(house.blobs),
+        attachments.effect(house.blobs, known),
         close_users.effect(house.command_log, house.keyring),
         revoke.effect(revoke.Revoking(house.vault, providers, grants, reports, scale=house.settings.retry_scale)),
     )
     run_effects(house, subscriptions, effects, in_a_hurry=False)
     timers = Timers(TimerClaims(house.pool), house.command_log, Destruction(house.keyring, house.blobs))
-    tables = [
-        CaughtUp(log, house.pool, projection=found.name, topic=found.topic)
-        for found in (projections_of_attachments.PROJECTION, projections_of_sends.PROJECTION)
-    ]
-    ending = attachments.Ending(DueAttachments(house.pool, tables), house.blobs, house.command_log)
+    ending = attachments.Ending(known, house.blobs, house.command_log)
     in_background(house.stack, timers.run(), TimerMeasures(house.pool, house.metrics).run(), ending.run())
     refreshing = keep_connected(house, log, reports)
     await deliver_sends(house, subscriptions, refreshing, letters)
@@ -302,7 +303,7 @@ async def deliver_sends(house: House, subscriptions: Any, refreshing: Any, lette
         Rates(house.pool),
         ALLOWED if settings.rates == "on" else WITHOUT_RATES,
         holder=worker,
-        seconds=timeout + BESIDE_THE_CALL,
+        seconds=timeout + BESIDE_THE_CALL * scale,
     )
     parts = Parts(Claims(log, tail), mails, accesses, providers, limits, waits, reports, uses, measures, scale=scale)
     delivering, reconciling = Delivering(parts, worker=worker, timeout=timeout), Reconciling(parts)

@@ -63,6 +63,10 @@ class KnowsAttachments(Protocol):
         """Attachments whose time is over and that nobody has claimed, claimed for us."""
         ...
 
+    async def is_named(self, user: str, attachment: str) -> bool:
+        """Whether a send names it."""
+        ...
+
     async def orphans(self, blobs: Sequence[str]) -> list[str]:
         """Those of these blobs that no event has ever named; none where that can't be known now."""
         ...
@@ -74,14 +78,17 @@ class AppendsCommands(Protocol):
     ) -> Any: ...
 
 
-def effect(blobs: KeepsFiles) -> Effect:
-    """Destroys the bytes of what was deleted, and all of a user who was."""
+def effect(blobs: KeepsFiles, known: KnowsAttachments) -> Effect:
+    """Destroys the bytes of what was deleted, and all of a user who was.
+
+    Who deletes an attachment as soon as a send is promised that names it may be quicker than we are in noting that.
+    """
 
     async def act(event: AttachmentDeleted | UserDeleted, record: Record) -> None:
         del record
         if isinstance(event, UserDeleted):
             await blobs.destroy_all(event.user)
-        elif event.blob is not None:
+        elif event.blob is not None and not await known.is_named(event.user, event.attachment):
             await blobs.destroy(event.blob)
 
     return Effect(NAME, topics.ACCOUNT_EVENTS.name, events.ACCOUNT, (AttachmentDeleted, UserDeleted), act)

@@ -51,6 +51,13 @@ class DueAttachments:
         """The longest overdue first. Raises what Postgres raises."""
         return [DueAttachment(*row) for row in await self._pool.fetch(CLAIM, limit)]
 
+    async def is_named(self, user: str, attachment: str) -> bool:
+        """Whether a send of the user names it. Of a send that was promised before, this is never too early to tell."""
+        found: bool = await self._pool.fetchval(
+            "select exists (select from sends where user_id = $1 and $2 = any(attachments))", user, attachment
+        )
+        return found
+
     async def orphans(self, blobs: Sequence[str]) -> list[str]:
         """Those of these blobs that no event has ever named; none where the tables don't hold the whole log.
 

@@ -36,8 +36,8 @@ from tests.support.mail_servers.double import SmtpServer
 from tests.support.send_house import OWNER, Mailbox, SendHouse, own_server
 from tests.support.webhook_house import Receiver, receiving
 
-#: Waits of ours are so much shorter: an attempt has 1.8 s, a first wait is 0.6 s.
-SCALE, TIMEOUT = 0.01, 1.5
+#: Waits of ours are so much shorter: an attempt has 4 s, a first wait is 1.2 s.
+SCALE, TIMEOUT = 0.02, 3.4
 #: Seconds that a provider takes: kills "within" a call land before its answer.
 LATENCY = 0.15
 ENDED = ("sent", "failed", "cancelled", "uncertain", "dead_lettered")
@@ -107,7 +107,7 @@ class SendLoad:
 
     sending: Sending
     seed: int
-    pause: float = 0.2
+    pause: float = 0.5
     finishing: asyncio.Event = field(default_factory=asyncio.Event)
     answers: Counter[str] = field(default_factory=Counter)
 

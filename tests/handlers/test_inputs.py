@@ -15,7 +15,7 @@ from domain.mailbox_events import MailboxCreated
 from domain.outcomes import InputReset, InputsAdvanced
 from gateways.command_line.failures import NOT_FOUND, USAGE, Failed
 from gateways.command_line.reset_input import reset_input
-from handlers import accounts, connections, mailboxes
+from handlers import accounts, connections, mailboxes, sends, webhooks
 from schemas import events
 from schemas.envelope import Record, first
 from schemas.topics import DECIDED_IN
@@ -258,5 +258,11 @@ async def test_an_input_that_lost_its_beginning_before_anything_was_decided_is_n
 
 def test_every_input_of_a_decider_can_be_reset():
     """Where an input is decided is said twice: to its decider, and to the word that resets it."""
-    contexts = (mailboxes.context(None), accounts.context(), connections.context())
+    contexts = (
+        mailboxes.context(None),
+        accounts.context(),
+        connections.context(),
+        sends.context(),
+        webhooks.context(),
+    )
     assert {topic: context.events for context in contexts for topic in context.inputs} == DECIDED_IN

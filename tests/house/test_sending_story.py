@@ -392,6 +392,7 @@ async def nothing_secret_is_anywhere(product: Product) -> None:
     async with product.http.get(f"{product.up.url}/metrics") as answer:
         places["/metrics"] = await answer.read()
     assert {"send.events", "webhook.events", "deliver.gmail", "read.sends", "/metrics"} <= places.keys()
+    assert {"send.events", "account.commands", "read.sends"} <= {place for place, _ in found_in(places, {product.user})}
     assert found_in(places, product.secrets | {one for secret in product.secrets for one in in_base64(secret)}) == []
 
 

@@ -15,6 +15,7 @@ from gateways.log.event_log import EventLog
 from gateways.stores.due_attachments import DueAttachments
 from handlers.attachments import Ending
 from projections import attachments, sends
+from schemas.ids import new_id
 from tests.support.http_house import HttpHouse, bearer, served
 from tests.support.uploads import BOUNDARY, UPLOAD, asked, blobs_of, content, form, sent, uploaded, use, whole
 from tests.support.waiting import until
@@ -57,6 +58,26 @@ async def test_what_a_send_has_stays_with_it_and_ends_with_its_user(
     await until(lambda: _gone(house, user))
     assert (await content(house, link))[0] in {403, 410}
     assert (await sent(house, key, user, whole(form(b"x"))))[0] == 404
+
+
+async def test_what_a_promised_send_names_is_kept_though_it_is_deleted_before_anybody_has_noted_that(
+    house: HttpHouse, whose: tuple[str, str, str]
+) -> None:
+    account, key, user = whose
+    made, other = await uploaded(house, key, user, b"to be sent"), await uploaded(house, key, user, b"another")
+    row = (new_id("snd"), user, account, [made["id"]])
+    await house.house.pool.execute(
+        "insert into sends (send, user_id, owner, attachments, status, message_id, recipients, size, created_at, attempt, "
+        "partition, position) values ($1, $2, $3, $4, 'queued', 'm', 1, 1, now(), 0, 0, 0)",
+        *row,
+    )
+    for one in (made, other):
+        assert (await asked(house, "DELETE", f"/v1/attachments/{one['id']}", key))[0] == 204
+    await until(lambda: _only(house, user, made["id"]))
+
+
+async def _only(house: HttpHouse, user: str, attachment: str) -> bool:
+    return [blob.partition("/")[2].partition(".")[0] for blob in blobs_of(house, user)] == [attachment]
 
 
 async def test_what_no_send_names_in_time_ends(house: HttpHouse, whose: tuple[str, str, str]) -> None:
