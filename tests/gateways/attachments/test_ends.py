@@ -68,7 +68,7 @@ async def test_what_a_promised_send_names_is_kept_though_it_is_deleted_before_an
     row = (new_id("snd"), user, account, [made["id"]])
     await house.house.pool.execute(
         "insert into sends (send, user_id, owner, attachments, status, message_id, recipients, size, created_at, attempt, "
-        "partition, position) values ($1, $2, $3, $4, 'queued', 'm', 1, 1, now(), 0, 0, 0)",
+        "partition, position, body_digest) values ($1, $2, $3, $4, 'queued', 'm', 1, 1, now(), 0, 0, 0, 'd')",
         *row,
     )
     for one in (made, other):
