@@ -71,6 +71,7 @@ class House:
 
     async def connect(self) -> None:
         """What connected accounts need: the vault, and every provider."""
+        from gateways.log.use_reports import UseReports
         from gateways.providers.catalogue import ProviderSettings, connectors
         from gateways.stores.vault import Vault
 
@@ -78,6 +79,9 @@ class House:
         said = ProviderSettings(**{name: self.settings.plain(name) for name in names})
         self.vault = Vault(self.pool, self.keys, self.keyset)
         self.connectors = await self.stack.enter_async_context(connectors(said, self.metrics))
+        self.uses = UseReports(self.command_log, self.metrics)
+        self.uses.start()
+        self.stack.push_async_callback(self.uses.close)
 
     async def follow(self) -> None:
         """What the doors need: the tail of the log, and how far the tables are."""
@@ -132,6 +136,7 @@ async def open_http(house: House) -> None:
         address=settings.http_address,
         vault=house.vault,
         connectors=house.connectors,
+        uses=house.uses,
         public_url=settings.public_url or f"http://{settings.http}",
         return_urls=settings.return_urls,
         allow_private_hosts=settings.allow_private_hosts,
@@ -266,7 +271,6 @@ async def deliver_sends(house: House, subscriptions: Any, refreshing: Any, lette
     from gateways.background import in_background
     from gateways.log.claims import Claims
     from gateways.log.tail import Tail
-    from gateways.log.use_reports import UseReports
     from gateways.log.work_queue import WorkQueue
     from gateways.providers.allowances import ALLOWED, WITHOUT_RATES
     from gateways.send_measures import SendMeasures
@@ -288,9 +292,6 @@ async def deliver_sends(house: House, subscriptions: Any, refreshing: Any, lette
     tail = Tail(house.kafka, [SEND_EVENTS.name], prefix=house.prefix)
     await tail.start()
     house.stack.push_async_callback(tail.stop)
-    uses = UseReports(log, house.metrics)
-    uses.start()
-    house.stack.push_async_callback(uses.close)
     measures, waits, reports = (
         SendMeasures(house.pool, house.metrics),
         tiers.Waits(WorkQueue(log), scale=scale),
@@ -303,9 +304,11 @@ async def deliver_sends(house: House, subscriptions: Any, refreshing: Any, lette
         Rates(house.pool),
         ALLOWED if settings.rates == "on" else WITHOUT_RATES,
         holder=worker,
-        seconds=timeout + BESIDE_THE_CALL * scale,
+        seconds=timeout + 2 * BESIDE_THE_CALL,
     )
-    parts = Parts(Claims(log, tail), mails, accesses, providers, limits, waits, reports, uses, measures, scale=scale)
+    parts = Parts(
+        Claims(log, tail), mails, accesses, providers, limits, waits, reports, house.uses, measures, scale=scale
+    )
     delivering, reconciling = Delivering(parts, worker=worker, timeout=timeout), Reconciling(parts)
     effects = (
         dispatch.effect(dispatch.Dispatching(waits, letters, log)),

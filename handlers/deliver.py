@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 BESIDE_THE_CALL: Final = 30.0
 #: Seconds until a mailbox that has as many sends under way as it may is asked for again.
 BUSY_SECONDS: Final = 1.0
+#: Seconds until a send is asked for again that came too early by the decider's clock: ours may be ahead of it. No scale
+#: shortens them: each time is on record for ever.
+EARLY_SECONDS: Final = 0.2
 #: Seconds until a send comes back before which very many of its connection wait.
 LATER_SECONDS: Final = 60.0
 
@@ -50,20 +53,36 @@ class Delivering:
         if slot is None:
             busy = datetime.now(UTC) + timedelta(seconds=BUSY_SECONDS * self._parts.scale)
             return await self._parts.waits.put(replace(work, due=busy), trace_of(record))
+        opened: Opened | None = None
         try:
-            opened = await self._parts.mails.open(work.send, work.connection)
-            known = self._pauses.answer(work.mailbox)
+            known: Answer | None = self._pauses.answer(work.mailbox)
+            if known is None:
+                opened, known = await self._opened(work)
             if known is None:
                 wait = await limits.wait_for_rate(work.provider, work.mailbox)
                 known = Deferred("rate_limited", wait, counted=False) if wait else None
             await self._try(work, record, opened, known)
         finally:
+            await self._parts.mails.close(opened)
             await limits.give_back(work.mailbox, slot)
 
     async def later(self, work: DeliverSend, record: Record) -> None:
         """Too many of its connection wait already: it is told to come back, and holds up nobody else."""
-        wait = Deferred("mailbox_busy", LATER_SECONDS * self._parts.scale, counted=False)
+        seconds = LATER_SECONDS * self._parts.scale + self._pauses.behind(work.connection)
+        wait = Deferred("mailbox_busy", seconds, counted=False)
         await self._try(work, record, None, wait)
+
+    async def _opened(self, work: DeliverSend) -> tuple[Opened | None, Answer | None]:
+        """The mail, None where it is gone for good; or what comes of an attempt because it can't be read.
+
+        Raises where it can't be had at the moment.
+        """
+        try:
+            return await self._parts.mails.open(work.send, work.connection), None
+        except (LookupError, ValueError) as error:
+            # In its place it would hold up its mailbox for ever. The error's own words may hold what the mail says.
+            log.error("a mail can't be opened", extra={"send": work.send, "cause": type(error).__name__})
+            return None, Deferred("client_broken", counted=False)
 
     async def _try(self, work: DeliverSend, record: Record, opened: Opened | None, known: Answer | None) -> None:
         """Claims an attempt and makes it; where `known` says what would come of it, without asking the provider."""
@@ -71,8 +90,8 @@ class Delivering:
         ends_at = asyncio.get_running_loop().time() + self._seconds
         granted = await parts.decider.ask(ClaimAttempt(work.send, work.user, self._worker, self._seconds), trace)
         if isinstance(granted, AttemptRefused):
-            if granted.reason == "not_due" and granted.next_at is not None:
-                await parts.waits.put(replace(work, due=granted.next_at), trace)
+            if granted.reason == "not_due":
+                await self._come_back(work, granted.next_at, trace)
             return
         if not isinstance(granted, AttemptStarted):
             log.error("an attempt was neither granted nor refused", extra={"send": work.send})
@@ -89,6 +108,13 @@ class Delivering:
         if known is None:
             self._pauses.heard(work.mailbox, answer)
         await self._report(granted, answer, trace)
+
+    async def _come_back(self, work: DeliverSend, next_at: datetime | None, trace: Trace) -> None:
+        """Work of before the last deferral is dropped: what was deferred has work of its own, and a timer beside it."""
+        if next_at is None or work.due is None or work.due < next_at:
+            return
+        again = max(next_at, datetime.now(UTC) + timedelta(seconds=EARLY_SECONDS))
+        await self._parts.waits.put(replace(work, due=again), trace)
 
     # ── one attempt ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -35,7 +35,15 @@ class Opened(Protocol):
 
 class OpensMails(Protocol):
     async def open(self, send: str, connection: str) -> Any:
-        """The mail as it is to go out; None where what it is made of is gone for good. Raises where it can't be had now."""
+        """The mail as it is to go out; None where what it is made of is gone for good.
+
+        Raises LookupError where no table knows it yet, ValueError where what was asked can't be read, and anything else
+        where it can't be had at the moment.
+        """
+        ...
+
+    async def close(self, opened: Any) -> None:
+        """Nothing of it is needed any more."""
         ...
 
     async def address(self, connection: str) -> tuple[str, list[str]] | None:
@@ -54,11 +62,11 @@ class LimitsMailboxes(Protocol):
         """0, with a permit taken; or the seconds until there are permits again."""
         ...
 
-    async def take(self, provider: Provider, mailbox: str) -> int | None:
+    async def take(self, provider: Provider, mailbox: str) -> Any:
         """One of the few sends at a time that the mailbox is allowed; None where there is none left."""
         ...
 
-    async def give_back(self, mailbox: str, slot: int) -> None: ...
+    async def give_back(self, mailbox: str, slot: Any) -> None: ...
 
 
 class Measures(Protocol):

@@ -14,6 +14,12 @@ UNSAID: Final[dict[DeferredCode, float]] = {"rate_limited": 10.0, "mailbox_busy"
 REMEMBERED: Final = 10_000
 
 
+#: Seconds between those who come back, so that they don't come all at once to hear the same; a scale shortens them. Nobody
+#: waits for longer than an hour behind others.
+APART_SECONDS: Final = 0.1
+LONGEST_BEHIND: Final = 3600.0
+
+
 @dataclass(frozen=True, slots=True)
 class Pause:
     """Until when, by the loop's clock, and why."""
@@ -28,6 +34,7 @@ class Pauses:
     def __init__(self, *, scale: float) -> None:
         self._scale = scale
         self._pauses: OrderedDict[str, Pause] = OrderedDict()
+        self._last: OrderedDict[str, float] = OrderedDict()
 
     def heard(self, mailbox: str, answer: object) -> None:
         """Remembers an answer, where it is one that speaks of the mailbox."""
@@ -48,4 +55,15 @@ class Pauses:
         if left <= 0:
             del self._pauses[mailbox]
             return None
-        return Deferred(pause.code, left, counted=False)
+        return Deferred(pause.code, left + self.behind(mailbox), counted=False)
+
+    def behind(self, queue: str) -> float:
+        """Seconds that one more has to wait behind those of a queue who were told to come back before."""
+        now, apart = asyncio.get_running_loop().time(), APART_SECONDS * self._scale
+        at = max(now, self._last.get(queue, 0.0) + apart)
+        at = min(at, now + LONGEST_BEHIND * self._scale)
+        self._last[queue] = at
+        self._last.move_to_end(queue)
+        if len(self._last) > REMEMBERED:
+            self._last.popitem(last=False)
+        return at - now

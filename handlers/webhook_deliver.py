@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
+from urllib.parse import urlsplit
 
 from domain.callbacks import LONGEST_ASKED, Answer, Callback, ReportCallback, Target
 from handlers.effector import Effect
@@ -96,23 +97,28 @@ class Delivers:
 
     async def act(self, work: Attempt, record: Record) -> None:
         """Makes one attempt, unless its receiver is to be spared."""
-        receiver = self._receiver(work.callback.key)
+        target = await self._targets.target(work.callback) if work.callback.endpoint is None else None
+        receiver = self._receiver(_receiver_of(work.callback, target))
         if receiver.rests_until > asyncio.get_running_loop().time() or (receiver.failures and receiver.in_flight):
-            return await self.put_off(work, record)
+            return await self._put_off(work, record, receiver)
         receiver.in_flight += 1
         try:
-            target = await self._targets.target(work.callback)
+            target = target or await self._targets.target(work.callback)
             if target.attempts >= work.attempt:
                 return None  # somebody has reported it already
             answer = await self._answer(target, work, record)
-            self._learn(receiver, answer)
+            if target.refused is None:
+                self._learn(receiver, answer)
         finally:
             receiver.in_flight -= 1
         return await self._report(work, answer, record)
 
     async def put_off(self, work: Attempt, record: Record) -> None:
         """Has it wait in a tier, as the attempt that it was."""
-        receiver, now = self._receiver(work.callback.key), asyncio.get_running_loop().time()
+        await self._put_off(work, record, self._receiver(_receiver_of(work.callback, None)))
+
+    async def _put_off(self, work: Attempt, record: Record, receiver: Receiver) -> None:
+        now = asyncio.get_running_loop().time()
         seconds = min(PUT_OFF_SECONDS * 2 ** min(receiver.failures, 16), LONGEST_PUT_OFF_SECONDS) * self._scale
         seconds = max(seconds * random.uniform(1, 1.2), receiver.rests_until - now)  # noqa: S311 - spreads what comes back
         due = datetime.now(UTC) + timedelta(seconds=seconds)
@@ -172,6 +178,11 @@ class Delivers:
         if answer.status in SLOW_DOWN:
             seconds = min(answer.retry_after or 0, LONGEST_ASKED.total_seconds())
             receiver.rests_until = asyncio.get_running_loop().time() + seconds
+
+
+def _receiver_of(callback: Callback, target: Target | None) -> str:
+    """Who is spared: an endpoint, or the host of a URL that a send brought along, for an account has many of those."""
+    return callback.key if target is None else f"{callback.key} {urlsplit(target.url).netloc.lower()}"
 
 
 def effect(delivers: Delivers) -> Effect:

@@ -79,6 +79,16 @@ async def by_id(pool: "Pool[Any]", owner: str, send: str) -> SendRow | None:
     return SendRow(*row) if row else None
 
 
+async def is_hidden(pool: "Pool[Any]", owner: str, send: str) -> bool:
+    """Whether the account asked for a send of this id whose user has been deleted since."""
+    found: bool = await pool.fetchval(
+        f"select exists (select from sends where send = $1 and owner = $2 and not {USER_IS_THERE})",  # noqa: S608 - names of our own
+        send,
+        owner,
+    )
+    return found
+
+
 async def of_account(
     pool: "Pool[Any]",
     owner: str,

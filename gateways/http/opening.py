@@ -71,6 +71,7 @@ class HttpParts:
     sns_topics: str
     vault: Vault
     connectors: Connectors
+    uses: UseReports
     public_url: str
     return_urls: str
     allow_private_hosts: bool
@@ -129,7 +130,7 @@ async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
     sns = await stack.enter_async_context(SnsHttp.session())
     verifier = SnsVerifier(sns_topics(parts.sns_topics), SnsHttp(sns))
     ses = ses_routes(SesInbound(parts.door, verifier, S3Mail({})))
-    app = create_app(services, routers=[ses, connect_routes(services, _connecting(parts, stack))], streams=[live])
+    app = create_app(services, routers=[ses, connect_routes(services, _connecting(parts))], streams=[live])
     serving = server(app, *parts.address, proxies=parts.proxies)
     task = asyncio.create_task(serving.serve(sockets=[listening]))
 
@@ -144,17 +145,14 @@ async def open_http(parts: HttpParts, stack: AsyncExitStack) -> None:
         await asyncio.sleep(0.005)
 
 
-def _connecting(parts: HttpParts, stack: AsyncExitStack) -> Connecting:
-    uses = UseReports(parts.command_log, parts.metrics)
-    uses.start()
-    stack.push_async_callback(uses.close)
+def _connecting(parts: HttpParts) -> Connecting:
     return Connecting(
         vault=parts.vault,
         connectors=parts.connectors,
         tickets=Tickets(parts.pool, parts.keyset),
         consents=Consents(parts.pool, parts.keyset),
         sessions=Sessions(parts.pool),
-        uses=uses,
+        uses=parts.uses,
         public_url=parts.public_url.rstrip("/"),
         return_urls=ReturnUrls.of(parts.return_urls),
         allow_private_hosts=parts.allow_private_hosts,

@@ -233,6 +233,11 @@ def not_found() -> Problem:
     return Problem("not_found", "There is no such thing here, or it is not yours.")
 
 
+def no_such_user() -> Problem:
+    """Of a request that names a user in `userId`: what is not there and who is somebody else's, the same answer."""
+    return Problem("not_found", "There is no such user here, or they are not yours: `userId` is an id of `/v1/users`.")
+
+
 def mailbox_ended() -> Problem:
     return Problem("mailbox_ended", "This mailbox was deleted or has expired.")
 

@@ -24,7 +24,7 @@ from gateways.http.v1.bodies import ADDRESS_OCTETS
 from gateways.http.v1.new_users import DISPLAY_NAME_CHARACTERS, EXTERNAL_ID_CHARACTERS
 from gateways.http.v1.new_webhooks import URL_CHARACTERS
 from gateways.http.v1.send_bodies import FARTHEST, HEADER_CHARACTERS, MOST_HEADERS, SUBJECT_CHARACTERS
-from gateways.http.v1.send_people import MOST_RECIPIENTS, MOST_REPLY_TO, NAME_CHARACTERS
+from gateways.http.v1.send_people import MOST_NAMED, MOST_RECIPIENTS, MOST_REPLY_TO, NAME_CHARACTERS
 from gateways.http.v1.send_routes import LARGEST_PAGE
 from gateways.http.v1.send_sizes import MOST_ENCODED
 from gateways.http.v1.send_waits import LONGEST_SECONDS
@@ -132,6 +132,7 @@ class System:
             },
             "sends": {
                 "recipients": MOST_RECIPIENTS,
+                "recipientsNamed": MOST_NAMED,
                 "recipientNameCharacters": NAME_CHARACTERS,
                 "replyTo": MOST_REPLY_TO,
                 "subjectCharacters": SUBJECT_CHARACTERS,

@@ -40,6 +40,17 @@ class Allowed:
     at_once: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One of the few sends at a time of a mailbox; `holder` is this use of it. Number 0 counts among none."""
+
+    number: int
+    holder: str = ""
+
+
+UNCOUNTED: Final = Slot(0)
+
+
 class MailboxLimits:
     """Permits to send. `seconds`: how long a slot is held at the most."""
 
@@ -51,7 +62,8 @@ class MailboxLimits:
         self._allowed = allowed
         self._holder = holder
         self._seconds = seconds
-        self._bookings: dict[str, tuple[float, int]] = {}
+        self._bookings: dict[str, float] = {}
+        self._taken = 0
 
     async def wait_for_rate(self, provider: Provider, mailbox: str) -> float:
         """Takes a permit of the window; where there is none left, the seconds until one is to be had for this send."""
@@ -62,32 +74,32 @@ class MailboxLimits:
         return self._booked(limit, mailbox, max(0.1, standing.resets_in)) if standing.refused else 0.0
 
     def _booked(self, limit: Limit, mailbox: str, resets_in: float) -> float:
-        """Those who are told to wait come back as many at a time as a window takes, and not all for the next one."""
+        """Those who are told to wait come back one after the other, as the limit goes, and not all for the next window."""
         now = asyncio.get_running_loop().time()
-        until, waiting = self._bookings.get(mailbox, (0.0, 0))
-        if until <= now:
-            waiting = 0
-            if len(self._bookings) > REMEMBERED:
-                self._bookings.clear()
-        wait = resets_in + waiting // limit.most * limit.seconds
-        self._bookings[mailbox] = (now + wait, waiting + 1)
-        return wait
+        at = max(now + resets_in, self._bookings.get(mailbox, 0.0) + limit.seconds / limit.most)
+        if len(self._bookings) > REMEMBERED:
+            self._bookings = {name: booked for name, booked in self._bookings.items() if booked > now}
+        self._bookings[mailbox] = at
+        return at - now
 
-    async def take(self, provider: Provider, mailbox: str) -> int | None:
-        """A slot, 0 where the provider has no such limit; None where all are taken."""
+    async def take(self, provider: Provider, mailbox: str) -> Slot | None:
+        """A slot; None where all are taken."""
         at_once = self._allowed[provider].at_once
         if at_once is None:
-            return 0
+            return UNCOUNTED
+        self._taken += 1
+        holder = f"{self._holder}/{self._taken}"
         try:
-            found: int | None = await self._pool.fetchval(TAKE, mailbox, self._holder, at_once, self._seconds)
+            found: int | None = await self._pool.fetchval(TAKE, mailbox, holder, at_once, self._seconds)
         except UNREACHABLE:
             log.warning("a mailbox's slots are not counted")
-            return 0
-        return found
+            return UNCOUNTED
+        return None if found is None else Slot(found, holder)
 
-    async def give_back(self, mailbox: str, slot: int) -> None:
-        if slot:
+    async def give_back(self, mailbox: str, slot: Slot) -> None:
+        """Nothing happens where it was held for too long, and is somebody else's."""
+        if slot.number:
             try:
-                await self._pool.execute(GIVE_BACK, mailbox, slot, self._holder)
+                await self._pool.execute(GIVE_BACK, mailbox, slot.number, slot.holder)
             except UNREACHABLE:
                 log.warning("a mailbox's slot is given back by time alone")

@@ -4,6 +4,8 @@ import asyncio
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from pydantic import ValidationError
+
 from domain.fields import Sealed
 from domain.outgoing import Mailbox, OutgoingFile, OutgoingMail
 from gateways.stores.blobs import BlobMissing
@@ -13,17 +15,23 @@ from gateways.stores.postgres import Pool
 from gateways.stores.sealing import Unsealable, place, seal, unseal
 from schemas.send_message import MESSAGE, Person, SendMessage
 
+#: Bytes of all mails that one process has open; composed and encoded, each is there three times.
+MOST_BYTES: Final = 67_108_864
 #: Seconds that a send which was dispatched a moment ago may need to reach the tables, and between looks for it.
 FOLD_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.05
 ROW: Final = """
-select s.user_id, s.message_id, s.message, s.blob, s.created_at, c.account, c.scopes
+select s.user_id, s.message_id, s.message, s.blob, s.created_at, s.size, c.account, c.scopes
 from sends s left join connections c on c.connection = $2 where s.send = $1
 """
 
 
-class NotFolded(Exception):
+class NotFolded(LookupError):
     """The tables do not have it yet: the same question will be answered later."""
+
+
+class Unreadable(ValueError):
+    """What was asked is there, and is no message."""
 
 
 class Opened(NamedTuple):
@@ -32,29 +40,48 @@ class Opened(NamedTuple):
     mail: OutgoingMail
     address: str
     scopes: list[str]
+    #: Bytes of it that count among those of all mails that are open.
+    held: int
 
 
 class OutgoingMails:
-    """Opens sends. Everything raises what Postgres, the keyring and the blob store raise where they can't be reached."""
+    """Opens sends. Everything raises what Postgres, the keyring and the blob store raise where they can't be reached.
 
-    def __init__(self, pool: Pool, keyring: Keyring, blobs: Any) -> None:
+    Mails that are open have so many bytes in all, or there is one: who opens another waits. So whoever opens one closes it.
+    """
+
+    def __init__(self, pool: Pool, keyring: Keyring, blobs: Any, *, most_bytes: int = MOST_BYTES) -> None:
+        self._most = most_bytes
+        self._held = 0
+        self._closed = asyncio.Condition()
         self._pool = pool
         self._keyring = keyring
         self._blobs = blobs
 
     async def open(self, send: str, connection: str) -> Opened | None:
-        """None where what it is made of is gone for good. Raises NotFolded."""
+        """None where what it is made of is gone for good. Raises NotFolded, Unreadable."""
         try:
             return await self._open(send, connection)
         except (Erased, BlobMissing, Unsealable):
             return None
+        except ValidationError:
+            raise Unreadable(send) from None  # its words hold what the mail says
 
     async def _open(self, send: str, connection: str) -> Opened:
         row = await self._row(send, connection)
-        user, message_id, sealed, blob, created_at, account, scopes = row
+        user, size, account = row["user_id"], row["size"], row["account"]
         if account is None:
             raise NotFolded(connection)
         data_key = await self._data_key(user)
+        await self._hold(size)
+        try:
+            return await self._whole(send, connection, row, data_key)
+        except BaseException:
+            await self._let_go(size)
+            raise
+
+    async def _whole(self, send: str, connection: str, row: Any, data_key: bytes) -> Opened:
+        _, message_id, sealed, blob, created_at, size, account, scopes = row
         message = await self._message(send, sealed, blob, data_key)
         address = unseal(data_key, Sealed(account), place("connection", connection, "account")).decode()
         files = [
@@ -66,7 +93,22 @@ class OutgoingMails:
             for file in message.attachments
         ]
         mail = _mail(message, files, marker=send, message_id=message_id, date=created_at, sender=address)
-        return Opened(mail, address, scopes)
+        return Opened(mail, address, scopes, size)
+
+    async def close(self, opened: Opened | None) -> None:
+        """Nothing of it is needed any more."""
+        if opened is not None:
+            await self._let_go(opened.held)
+
+    async def _hold(self, size: int) -> None:
+        async with self._closed:
+            await self._closed.wait_for(lambda: not self._held or self._held + size <= self._most)
+            self._held += size
+
+    async def _let_go(self, size: int) -> None:
+        async with self._closed:
+            self._held -= size
+            self._closed.notify_all()
 
     async def address(self, connection: str) -> tuple[str, list[str]] | None:
         """Whose mailbox a connection is, and what was granted; None where that is gone for good."""

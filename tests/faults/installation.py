@@ -145,7 +145,7 @@ class Installation:
     async def start(
         self, *names: str, kill: str = "", stop: str = "", owner: str = "", patience: float = 30, quiet: float = 60
     ) -> Role:
-        """Starts roles in one process; returns when they are ready, or have ended already."""
+        """Starts roles in one process; returns when they are ready, have come to their point, or have ended already."""
         folder = Path(tempfile.mkdtemp(dir=self.settings.data, prefix="-".join(names) + "-"))
         ready, told = folder / "ready", folder / "told"
         arms = [*(["--kill", kill] if kill else []), *(["--stop", stop] if stop else [])]
@@ -155,7 +155,7 @@ class Installation:
         role = Role(nursery(), child, folder / "log", told)
         self.roles.append(role)
         async with asyncio.timeout(40):
-            while not ready.exists() and role.status is None:
+            while not ready.exists() and role.status is None and not role.landed:
                 await asyncio.sleep(0.01)
         return role
 

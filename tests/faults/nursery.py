@@ -26,7 +26,8 @@ LOADED = (
     "gateways.stores.freshness", "gateways.stores.snapshots", "gateways.stores.work_positions",
     "gateways.stores.keyring", "gateways.stores.blobs", "handlers.accounts", "handlers.mailboxes", "handlers.parse",
     "handlers.effector", "handlers.timers", "handlers.connections", "handlers.refresh", "handlers.revoke",
-    "gateways.providers.catalogue", "gateways.stores.vault", "handlers.delivery_effect", "handlers.dispatch", "projections.catalogue", "projections.projector",
+    "gateways.providers.catalogue", "gateways.stores.vault", "projections.catalogue", "projections.projector",
+    "handlers.delivery_effect", "handlers.dispatch",
 )  # fmt: skip
 PR_SET_PDEATHSIG = 1
 

@@ -1,4 +1,4 @@
-"""The checker of sends: once faults have healed and all is quiet, did each mail go out once, or is it known what became of it?
+"""The checker of sends: once faults have healed and all is quiet, did each mail go out once, or is known what became of it?
 
 It compares what callers asked and heard, what the log says, what the tables show, what providers really sent (their receipts)
 and which webhooks came. Its rules have the letters of `checker.py`:

@@ -115,7 +115,9 @@ class History:
         return self
 
     def observed(self) -> ObservedSends:
-        happened = [(fact.headers["ce_id"], told) for fact in facts(self.log, events.SEND) if (told := said(fact.event))]
+        happened = [
+            (fact.headers["ce_id"], told) for fact in facts(self.log, events.SEND) if (told := said(fact.event))
+        ]
         told = [Told(name, found.type, str(found.message)) for name, found in happened]
         known = {name: send for (_, name), send in self.fold.documents.items()}
         return ObservedSends(

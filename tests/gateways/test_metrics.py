@@ -119,6 +119,8 @@ def test_a_role_without_http_answers_operators_and_nobody_else(house: Up) -> Non
         "decider of mailbox",
         "decider of account",
         "decider of connection",
+        "decider of send",
+        "decider of webhook",
     }
     unknown, wrong = (
         requests.get(f"{workers(house)}/", timeout=10),

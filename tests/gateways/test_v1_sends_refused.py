@@ -11,9 +11,10 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
+from domain.plain_text import text_of
 from gateways.http.edge import BODY_BYTES
 from gateways.http.v1.send_bodies import HEADER_CHARACTERS, MOST_HEADERS, SUBJECT_CHARACTERS
-from gateways.http.v1.send_people import MOST_RECIPIENTS, MOST_REPLY_TO, NAME_CHARACTERS
+from gateways.http.v1.send_people import MOST_NAMED, MOST_RECIPIENTS, MOST_REPLY_TO, NAME_CHARACTERS
 from gateways.http.v1.send_sizes import MOST_ENCODED
 from gateways.local_servers import Servers
 from gateways.stores.rates import Limit
@@ -209,7 +210,12 @@ async def test_recipients_are_counted_once_each(house: AskedSends, ada: Writer) 
     for more in ({"to": [*hundred, "one@more.example"]}, {"to": hundred, "bcc": "one@more.example"}):
         status, body, _ = await ada.send(**more)
         assert (status, body["code"]) == (422, "too_many_recipients")
+    often = ["bob@example.org"] * MOST_NAMED
+    status, body, _ = await ada.send(to=often, cc=often[:1])
+    assert (status, body["code"]) == (422, "too_many_recipients")
+    assert await pointers(ada, to=["x"] * 50_000, replyTo=["x"] * 50_000, subject=1) == ["/subject", "/replyTo"]
     bob = await house.writer()
+    assert len((await bob.get(await bob.taken(to=often, scheduledAt=at(hours=1))))["to"]) == 1
     send = await bob.taken(
         to=hundred[:50], cc=[one.replace("example", "EXAMPLE") for one in hundred], bcc=["R0@example.org", *hundred[:3]][1:],
         scheduledAt=at(hours=1),
@@ -219,6 +225,21 @@ async def test_recipients_are_counted_once_each(house: AskedSends, ada: Writer) 
     assert (await bob.get(await bob.taken(to=None, bcc=["R0@example.org", "r0@example.org"])))["bcc"] == [
         {"email": "R0@example.org", "name": None}, {"email": "r0@example.org", "name": None},
     ]  # fmt: skip
+
+
+async def test_a_body_that_is_long_to_read_holds_up_nobody(house: AskedSends, ada: Writer) -> None:
+    """Its plain text takes most of a second, and is made where a size is refused as well."""
+    html, loop = "<ol><li>a" * 110_000, asyncio.get_running_loop()
+    began = loop.time()
+    assert len(text_of(html)) > len(html)
+    alone, longest = loop.time() - began, 0.0
+    asked = asyncio.ensure_future(ada.send(body=html, bodyFormat="html", attachments=["att_" + "0" * 26]))
+    before = loop.time()
+    while not asked.done():
+        await asyncio.sleep(0.005)
+        longest, before = max(longest, loop.time() - before), loop.time()
+    assert (await asked)[0] == 400
+    assert longest < alone / 2
 
 
 async def test_eleven_attachments_are_too_many_and_ten_too_large_ones_as_well(house: AskedSends, ada: Writer) -> None:

@@ -9,9 +9,9 @@ MOST_WITHOUT = 10
 #: How many rows each kind has here: one that is dropped is missed.
 ROWS = {
     "A": 12,
-    "B": 11,
+    "B": 12,
     "C": 7,
-    "D": 10,
+    "D": 13,
     "E": 5,
     "F": 10,
     "G": 10,

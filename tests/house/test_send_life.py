@@ -10,6 +10,7 @@ from domain.send_commands import CancelSend, KnownConnection, MoveSend, RedriveS
 from domain.send_events import (
     AttemptDeferred,
     AttemptInDoubt,
+    AttemptRefused,
     AttemptStarted,
     DraftRecorded,
     SendCommandRefused,
@@ -19,6 +20,8 @@ from domain.send_events import (
     SendSent,
 )
 from gateways.log.work_queue import WorkQueue
+from gateways.stores.sealing import place, seal
+from handlers import deliver, tiers
 from schemas.work import DeliverSend
 from tests.support.mail_servers.double import SmtpServer
 from tests.support.send_house import OWNER, SCALE, own_server, send_house
@@ -252,3 +255,49 @@ async def test_a_provider_that_shows_for_a_while_what_it_had_before_is_not_belie
     await house.graph.set(lagShows="outbox")
     assert row["attempt"] == 1
     assert len([one for one in house.graph.receipts() if one["login"] == mailbox.address]) == 1
+
+
+async def test_what_cannot_be_opened_waits_by_itself_and_holds_up_no_other_of_its_mailbox(house):
+    """As many as are under way at once: a message that nobody can read."""
+    mailbox, pool = await house.connect(), house.house.pool
+    data_key = (await house.house.keyring.get([mailbox.user]))[mailbox.user]
+    far = datetime.now(UTC) + timedelta(days=1)
+    unreadable = [await house.send(mailbox, scheduled_at=far) for _ in range(8)]
+    for send in unreadable:
+        await house.becomes(send, "scheduled")
+        nothing = seal(data_key, b'{"subject":', place("send", send, "message"))
+        await pool.execute("update sends set message = $2 where send = $1", send, nothing)
+        await house.tell(MoveSend(send, mailbox.user, OWNER, datetime.now(UTC)))
+    for send in unreadable:
+        await house.found("select 1 from send_attempts where send = $1 and code = 'client_broken'", send)
+    sound = await house.send(mailbox)
+    await house.becomes(sound, "sent")
+    waits = of(await house.history(unreadable[0]), AttemptDeferred)
+    assert {(wait.code, wait.counted) for wait in waits} == {("client_broken", False)}
+    for send in unreadable:
+        await house.tell(CancelSend(send, mailbox.user, OWNER))
+
+
+async def test_work_of_before_does_not_multiply_and_a_clock_that_is_ahead_does_not_ask_all_the_time(house, monkeypatch):
+    mailbox = await house.connect()
+    await house.gmail.fail("drafts.create", user=mailbox.address, status=429, retryAfter="3")
+    send = await house.send(mailbox)
+    await house.becomes(send, "deferred")
+    ahead = type("Ahead", (datetime,), {"now": classmethod(lambda _, zone: datetime.now(zone) + timedelta(seconds=2))})
+    for module in (tiers, deliver):
+        monkeypatch.setattr(module, "datetime", ahead)
+    queue = WorkQueue(house.house.command_log)
+    stale = DeliverSend(send, mailbox.user, mailbox.connection, "gmail", mailbox.digest)
+    for number in range(5):
+        await queue.put("deliver.gmail", stale, {})
+        await times_refused(house, send, number + 1)
+    await house.becomes(send, "sent", seconds=30)
+    refusals = of(await house.history(send), AttemptRefused)
+    assert {one.reason for one in refusals} == {"not_due"}
+    assert len(refusals) <= 5 + 2 / deliver.EARLY_SECONDS + 1, "each of them stays in the log for ever"
+
+
+async def times_refused(house, send, times):
+    async with asyncio.timeout(20):
+        while len(of(await house.history(send), AttemptRefused)) < times:
+            await asyncio.sleep(0.02)

@@ -56,7 +56,7 @@ async def store_attachment(services: Services, request: Request, caller: Caller)
     if user is not None and (
         not USER_ID.fullmatch(user) or await users.by_id(services.pool, caller.owner, user) is None
     ):
-        raise problems.not_found()
+        raise problems.no_such_user()
     with Upload() as upload:
         await upload.read(request, faults)
         faults.refuse()
@@ -74,7 +74,7 @@ class _Wanted:
 async def _store(services: Services, request: Request, caller: Caller, wanted: _Wanted) -> Made:
     data_key = (await services.keyring.get([wanted.user])).get(wanted.user)
     if data_key is None:
-        raise problems.not_found()
+        raise problems.no_such_user()
     attachment = new_id("att")
     command = _command(services, caller.owner, attachment, data_key, wanted)
     await _put(services, command.blob, wanted.upload, data_key, place("attachment", attachment, "content"))
@@ -143,6 +143,6 @@ def _stored_before(decision: Decision) -> str:
         case AttachmentRefused(reason="idempotency_key_reused"):
             raise Problem("idempotency_key_reused", "This idempotency key already stands for another request.")
         case AttachmentRefused(reason="unknown_user"):
-            raise problems.not_found()
+            raise problems.no_such_user()
         case _:
             raise problems.unavailable()

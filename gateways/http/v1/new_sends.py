@@ -5,6 +5,7 @@ become of the connection, the schedule or the attachments since. Whether there i
 which knows of keys that the tables don't have yet. Where no send came of the request for certain, a blob is destroyed again.
 """
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,6 +42,8 @@ from schemas.send_message import BLOB_FIELD, MOST_IN_EVENT, File, SendMessage
 log = logging.getLogger(__name__)
 
 ROUTE: Final = "POST /v1/messages/send"
+#: Characters of a body beyond which its plain text is made beside everything else: it may take a good part of a second.
+LONG_BODY: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +65,13 @@ async def make_send(services: Services, request: Request, caller: Caller) -> Mad
     body = digest("idempotency", "request", account, ROUTE, wanted.said)
     known = await send_grounds.grounds(services.pool, account, user, key) if USER_ID.fullmatch(user) else None
     if known is None:
-        raise problems.not_found()
+        raise problems.no_such_user()
     if known.taken is not None:
         return _made_before(known.taken, body)
     scheduled_at = when(wanted.scheduled_at, datetime.now(UTC))
     data_key = (await services.keyring.get([user])).get(user)
     if data_key is None:
-        raise problems.not_found()
+        raise problems.no_such_user()
     send = new_id("snd")
     message = await _message(services, account, wanted, known, data_key)
     message_id = f"<{send}@{services.mail_domain}>"
@@ -125,7 +128,7 @@ async def _otherwise(services: Services, command: RequestSend, decision: Decisio
         case SendRefused(reason="no_active_connection"):
             raise _no_connection(command.connection)
         case SendRefused(reason="user_deleted"):
-            raise problems.not_found()
+            raise problems.no_such_user()
         case _:
             raise problems.unavailable()
 
@@ -161,7 +164,7 @@ async def _message(services: Services, account: str, wanted: Wanted, known: Grou
         subject=wanted.subject,
         body=wanted.body,
         bodyFormat=wanted.format,
-        text=wanted.alternative(),
+        text=await _text(wanted),
         to=people.to,
         cc=people.cc,
         bcc=people.bcc,
@@ -173,6 +176,10 @@ async def _message(services: Services, account: str, wanted: Wanted, known: Grou
     )
 
 
+async def _text(wanted: Wanted) -> str:
+    return wanted.alternative() if len(wanted.body) <= LONG_BODY else await asyncio.to_thread(wanted.alternative)
+
+
 def _name(display_name: Sealed | None, user: str, data_key: bytes) -> str:
     """Raises a Problem (404) where the user was erased a moment ago."""
     if display_name is None:
@@ -180,7 +187,7 @@ def _name(display_name: Sealed | None, user: str, data_key: bytes) -> str:
     try:
         return unseal(data_key, display_name, place("user", user, "displayName")).decode()
     except Unsealable as error:
-        raise problems.not_found() from error
+        raise problems.no_such_user() from error
 
 
 async def _files(services: Services, account: str, wanted: Wanted, data_key: bytes) -> list[File]:

@@ -83,6 +83,8 @@ class Operations:
             return _said("refused", code=code, detail=problems.KINDS[code].meaning)
         if await send_lists.by_id(pool, account, send) is not None:
             return _done(send)
+        if await send_lists.is_hidden(pool, account, send):
+            return _said("refused", code="not_found", detail=problems.KINDS["not_found"].meaning)
         return _said("pending")
 
 

@@ -8,7 +8,7 @@ from domain.send_events import FailedCode
 
 LATER: Final = "Nothing went out; it is tried again by itself."
 FOR_GOOD: Final = "Nothing went out."
-ASKED: Final = "The provider is asked what became of it, and nothing is sent again before that is known."
+ASKED: Final = "A provider that can tell is asked what became of it; nothing is sent again before that is known."
 
 DEFERRED: Final[Mapping[DeferredCode, str]] = {
     "unreachable": f"The provider could not be reached. {LATER}",
@@ -27,18 +27,18 @@ DEFERRED: Final[Mapping[DeferredCode, str]] = {
     "client_broken": "The provider does not accept this installation as a client: its operator has to mend that.",
 }
 FAILED: Final[Mapping[FailedCode, str]] = {
-    "recipients_refused": f"The provider takes none of the recipients. {FOR_GOOD}",
+    "recipients_refused": f"The provider takes none of the recipients: correct them in another mail. {FOR_GOOD}",
     "message_refused": f"The provider does not take this mail. {FOR_GOOD}",
-    "message_too_large": f"The mail is larger than the provider takes. {FOR_GOOD}",
-    "not_allowed": f"The mailbox is not allowed to send, or not as this sender. {FOR_GOOD}",
+    "message_too_large": f"The mail is larger than the provider takes: send one with less attached. {FOR_GOOD}",
+    "not_allowed": f"The mailbox may not send, or not as this sender: its administrator can change that. {FOR_GOOD}",
     "scope_missing": f"The connection was not granted to send: have its user connect the mailbox again. {FOR_GOOD}",
-    "mailbox_disabled": f"The provider has disabled the mailbox. {FOR_GOOD}",
-    "mailbox_full": f"The mailbox is full. {FOR_GOOD}",
+    "mailbox_disabled": f"The provider has disabled the mailbox: its user has to ask there. {FOR_GOOD}",
+    "mailbox_full": f"The mailbox is full: once there is room, have it tried again. {FOR_GOOD}",
     "not_found": f"The provider does not have the mailbox, or the draft, any more. {FOR_GOOD}",
-    "connection_revoked": f"The connection was revoked. {FOR_GOOD}",
+    "connection_revoked": f"The connection was revoked: once a mailbox is connected, have it tried again. {FOR_GOOD}",
     "content_erased": f"What was to be sent has been erased. {FOR_GOOD}",
-    "host_not_allowed": f"The mail server is not where mail servers may be. {FOR_GOOD}",
-    "no_active_connection": f"The user has no connection that could send it. {FOR_GOOD}",
+    "host_not_allowed": f"The mail server is not on the public internet, or its port is none of mail servers. {FOR_GOOD}",
+    "no_active_connection": f"The user has no connection to send it by: once there is one, have it tried again. {FOR_GOOD}",
 }
 IN_DOUBT: Final[Mapping[InDoubtCode, str]] = {
     "timed_out": f"The provider did not answer after the mail was handed over. {ASKED}",
@@ -56,7 +56,7 @@ CANCELLED: Final = {
     "user_deleted": f"The user was deleted. {FOR_GOOD}",
 }
 UNCERTAIN: Final = (
-    "Whether it went out can't be proven, and it is not sent again by itself. Look into the mailbox first."
+    "Whether it went out can't be proven; it is not sent again by itself. Look into the mailbox before you retry it."
 )
 GIVEN_UP: Final = "Its attempts or its time are used up. The last one: "
 #: What is said of a code that a newer version of us has written.

@@ -16,6 +16,8 @@ from schemas.send_message import Person
 
 MOST_RECIPIENTS: Final = 100
 MOST_REPLY_TO: Final = 10
+#: Entries of lists, repetitions and all, beyond which none is looked at: to tell of each would hold up everybody else.
+MOST_NAMED: Final = 1_000
 NAME_CHARACTERS: Final = 256
 RECIPIENT_MEMBERS: Final = ("email", "name")
 FORMS: Final = "`ada@example.org`, `Ada <ada@example.org>` or `{email, name}`"
@@ -32,12 +34,17 @@ class Recipients:
     to: list[Person] = field(default_factory=list)
     cc: list[Person] = field(default_factory=list)
     bcc: list[Person] = field(default_factory=list)
+    #: Of more than can be looked at, how many were named.
+    unread: int = 0
 
     def __len__(self) -> int:
         return len(self.to) + len(self.cc) + len(self.bcc)
 
     def refuse(self) -> None:
         """Raises a Problem (422) where there are none, or too many."""
+        if self.unread:
+            said = f"A mail has at most {MOST_RECIPIENTS} recipients, and this names {self.unread}: send several mails."
+            raise Problem("too_many_recipients", said)
         if not len(self):
             raise Problem("no_recipients", "There is no recipient: name at least one in `to`, `cc` or `bcc`.")
         if len(self) > MOST_RECIPIENTS:
@@ -49,6 +56,9 @@ def recipients_of(body: dict[str, Any], faults: Faults) -> Recipients:
     """The recipients that the body names."""
     known: set[str] = set()
     found = Recipients()
+    named = sum(len(said) for name in ("to", "cc", "bcc") if isinstance(said := body.get(name), list))
+    if named > MOST_NAMED:
+        return Recipients(unread=named)
     for name, people in (("to", found.to), ("cc", found.cc), ("bcc", found.bcc)):
         people.extend(_people(body.get(name), name, faults, known))
     return found
@@ -56,8 +66,10 @@ def recipients_of(body: dict[str, Any], faults: Faults) -> Recipients:
 
 def reply_to_of(body: dict[str, Any], faults: Faults) -> list[Person]:
     """Whom answers are to go to."""
-    found = _people(body.get("replyTo"), "replyTo", faults, set())
-    if len(found) > MOST_REPLY_TO:
+    said = body.get("replyTo")
+    is_long = isinstance(said, list) and len(said) > MOST_NAMED
+    found = [] if is_long else _people(said, "replyTo", faults, set())
+    if is_long or len(found) > MOST_REPLY_TO:
         faults.add("/replyTo", f"`replyTo` has at most {MOST_REPLY_TO} addresses.")
     return found
 

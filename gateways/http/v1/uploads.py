@@ -20,7 +20,7 @@ from gateways.http.downloads import safe_name
 from gateways.http.edge import Bound
 from gateways.http.problems import Problem
 from gateways.http.v1.attachment_types import Looked
-from gateways.http.v1.bodies import Faults
+from gateways.http.v1.bodies import Faults, pointer
 
 FIELD: Final = "file"
 #: Bytes of a form beside its file: its boundaries, and the head of its one part.
@@ -107,7 +107,7 @@ class Upload:
     def _check(self, faults: Faults) -> None:
         others = [name for name in dict.fromkeys(self._parts) if name != FIELD]
         for name in others:
-            faults.add(f"/{name[:100]}", "There is no such field: the form takes `file`.")
+            faults.add(pointer(name[:100]), "There is no such field: the form takes `file`.")
         if not self._ended and len(self._parts) <= MOST_PARTS:
             faults.add("", BROKEN)
         elif self._parts.count(FIELD) != 1:

@@ -152,11 +152,12 @@ def _since(body: dict[str, Any]) -> tuple[datetime, str | None]:
     if text:
         try:
             since = datetime.fromisoformat(text)
-        except ValueError:
-            faults.add("/since", "`since` has to be a time like `2026-03-13T15:30:00Z`.")
-        else:
             if since.tzinfo is None:
                 faults.add("/since", "`since` needs an offset, as in `2026-03-13T15:30:00Z`.")
+            else:
+                since = since.astimezone(UTC)
+        except (ValueError, OverflowError):
+            faults.add("/since", "`since` has to be a time like `2026-03-13T15:30:00Z`.")
     if status and status not in STATUSES:
         faults.add("/status", f"`status` has to be one of {', '.join(STATUSES)}.")
     faults.refuse()

@@ -202,7 +202,7 @@ class Endpoints:
         return Response(body, 200, {**NO_STORE, LOG_POSITION: decision.log_position}, "application/json")
 
     async def enable(self, request: Request) -> Response:
-        """What was missed can be sent once more; an endpoint that was enabled stays so."""
+        """It is told of what happens from now on, and of what failed before only where that is sent again."""
         caller = await account_caller(self._services, request, "webhooks:write")
         endpoint = webhook_id(request)
         decision = await self._settled(request, caller, endpoint, EnableWebhook(caller.owner, endpoint, caller.by))

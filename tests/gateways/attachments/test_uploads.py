@@ -158,6 +158,7 @@ def _resident() -> int:
     [
         (whole(), ["/file"]),
         (whole(form(b"x", field="files")), ["/files", "/file"]),
+        (whole(form(b"x"), form(b"y", field="a/b~c")), ["/a~1b~0c"]),
         (whole(form(b"x"), form(b"y")), ["/file"]),
         (whole(form(b"x"), form(b"y", field="a"), form(b"z", field="b")), ["/a", "/b"]),
         (whole(*[form(b"x", field="a")] * 30), ["/a", "/file"]),

@@ -16,7 +16,7 @@ from domain.connection_commands import ReportRefresh, RevokeConnection
 from handlers import webhook_deliver
 from schemas import events, topics
 from schemas.envelope import first
-from tests.support.connected import person
+from tests.support.connected import Person, person
 from tests.support.http_house import bearer
 from tests.support.webhook_house import (
     SECONDS,
@@ -127,20 +127,26 @@ async def test_a_sends_own_callback_is_signed_with_the_accounts_secret_or_its_en
     async with receiving() as bare, receiving() as registered:
         hook = await house.webhook(key, registered.url, events=["send.sent"])
         for receiver in (bare, registered):
-            said = {
-                "userId": ada.id, "subject": "Canary", "body": "Canary", "bodyFormat": "text", "to": ["canary@example.org"],
-                "scheduledAt": (datetime.now(UTC) + timedelta(hours=1)).isoformat(), "callbackUrl": receiver.url,
-            }  # fmt: skip
-            send = await house.ask("post", "/v1/messages/send", key, 202, json=said)
-            await house.ask("delete", f"/v1/messages/{send['messageId']}", key, 200)
+            send = await _cancelled(house, ada, receiver.url)
             (call,) = await receiver.has(1)
             body = verified(call, own["secret"] if receiver is bare else hook["secret"])
             assert body["type"] == "send.cancelled"
             assert body["data"] == {
-                "messageId": send["messageId"], "userId": ada.id, "status": "cancelled", "by": "caller",
+                "messageId": send, "userId": ada.id, "status": "cancelled", "by": "caller",
             }  # fmt: skip
             assert b"anary" not in call.body
         assert len(bare.calls) == len(registered.calls) == 1
+
+
+async def _cancelled(house: WebhookHouse, user: Person, callback: str) -> str:
+    """The id of a mail that was cancelled, which its callback is told of."""
+    said = {
+        "userId": user.id, "subject": "Canary", "body": "Canary", "bodyFormat": "text", "to": ["canary@example.org"],
+        "scheduledAt": (datetime.now(UTC) + timedelta(hours=1)).isoformat(), "callbackUrl": callback,
+    }  # fmt: skip
+    send = (await house.ask("post", "/v1/messages/send", user.key, 202, json=said))["messageId"]
+    await house.ask("delete", f"/v1/messages/{send}", user.key, 200)
+    return str(send)
 
 
 # ── attempts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -320,6 +326,8 @@ async def test_what_was_missed_since_a_time_is_sent_once_more(house: WebhookHous
             ({}, "/since"),
             ({"since": "yesterday"}, "/since"),
             ({"since": "2026-01-01T00:00:00"}, "/since"),
+            ({"since": "0001-01-01T00:00:00+14:00"}, "/since"),
+            ({"since": "9999-12-31T23:59:59-14:00"}, "/since"),
             ({"since": since, "status": "lost"}, "/status"),
         ):
             answer = await house.ask("post", path, key, 400, json=body)
@@ -357,6 +365,23 @@ async def test_receivers_in_trouble_hold_up_no_other(house: WebhookHouse, key: s
             await house.ask("delete", f"/v1/webhooks/{hook['id']}", key, 204)
         in_flight = max(_at_once(dead.calls), 1)
         assert in_flight <= 3 * webhook_deliver.IN_FLIGHT
+
+
+async def test_a_callback_in_trouble_holds_up_no_other_of_its_account(
+    house: WebhookHouse, account: tuple[str, str]
+) -> None:
+    """What a send brought along has no endpoint that could be spared: its host is, and no other host with it."""
+    ada = await person(house.http, *account)
+    await ada.connect()
+    async with receiving(answering(429, headers={"Retry-After": "3600"})) as busy, receiving() as well:
+        await _cancelled(house, ada, busy.url)
+        await busy.has(1)
+        await _cancelled(house, ada, well.url)
+        await well.has(1, seconds=5)
+        await _cancelled(house, ada, busy.url)
+        await _cancelled(house, ada, well.url)
+        await well.has(2, seconds=5)
+        assert len(busy.calls) == 1
 
 
 def _at_once(calls: list[Received]) -> int:
