@@ -304,7 +304,7 @@ async def deliver_sends(house: House, subscriptions: Any, refreshing: Any, lette
         Rates(house.pool),
         ALLOWED if settings.rates == "on" else WITHOUT_RATES,
         holder=worker,
-        seconds=timeout + 2 * BESIDE_THE_CALL,
+        seconds=timeout + 2 * BESIDE_THE_CALL * scale,
     )
     parts = Parts(
         Claims(log, tail), mails, accesses, providers, limits, waits, reports, house.uses, measures, scale=scale

@@ -1,6 +1,7 @@
 """What operators and tools ask: is it alive, is it ready, how is it doing, and what are its bounds."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -38,6 +39,20 @@ from projections import accounts
 
 LONGEST_WAIT_SECONDS: Final = 120.0
 WAIT: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s)?")
+#: The bounds of a mail that is asked to be sent, which no setting changes.
+OF_SENDS: Final[Mapping[str, Any]] = {
+    "recipients": MOST_RECIPIENTS,
+    "recipientsNamed": MOST_NAMED,
+    "recipientNameCharacters": NAME_CHARACTERS,
+    "replyTo": MOST_REPLY_TO,
+    "subjectCharacters": SUBJECT_CHARACTERS,
+    "headers": MOST_HEADERS,
+    "headerCharacters": HEADER_CHARACTERS,
+    "encodedBytes": dict(MOST_ENCODED),
+    "scheduledDays": FARTHEST.days,
+    "waitSeconds": LONGEST_SECONDS,
+    "listLimit": LARGEST_PAGE,
+}
 
 
 def routes(services: Services) -> APIRouter:
@@ -130,19 +145,7 @@ class System:
                 "unusedDays": self._services.attachment_days,
                 "linkSeconds": self._services.link_seconds,
             },
-            "sends": {
-                "recipients": MOST_RECIPIENTS,
-                "recipientsNamed": MOST_NAMED,
-                "recipientNameCharacters": NAME_CHARACTERS,
-                "replyTo": MOST_REPLY_TO,
-                "subjectCharacters": SUBJECT_CHARACTERS,
-                "headers": MOST_HEADERS,
-                "headerCharacters": HEADER_CHARACTERS,
-                "encodedBytes": dict(MOST_ENCODED),
-                "scheduledDays": FARTHEST.days,
-                "waitSeconds": LONGEST_SECONDS,
-                "listLimit": LARGEST_PAGE,
-            },
+            "sends": dict(OF_SENDS),
             "connecting": {
                 "ticketSeconds": LIFE_SECONDS,
                 "consentSeconds": LIFE_SECONDS,
