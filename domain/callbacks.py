@@ -153,11 +153,11 @@ class CallbackResent:
 
 @dataclass(frozen=True, slots=True)
 class CallbackRefused:
-    """Nothing is sent once more: there is no such delivery."""
+    """Nothing is sent once more: there is no such delivery, or it is on its way, not having been tried yet."""
 
     delivery: str
     account: str
-    reason: Literal["unknown"]
+    reason: Literal["unknown", "on_its_way"]
 
 
 CallbackEvent = (
@@ -224,6 +224,9 @@ def decide(documents: Documents, command: CallbackCommand, now: datetime) -> lis
         case ResendCallback(callback, by):
             if delivery is None:
                 return [CallbackRefused(callback.delivery, callback.account, "unknown")]
+            if delivery.callback is not None and delivery.attempts == delivery.earlier:
+                # However often it is asked for, a receiver is called once for it.
+                return [CallbackRefused(callback.delivery, callback.account, "on_its_way")]
             return [CallbackResent(callback, delivery.attempts + 1, by)]
         case ReportCallback():
             if delivery is None or delivery.callback is None or command.attempt != delivery.attempts + 1:

@@ -128,6 +128,14 @@ def test_sent_once_more_it_has_all_its_attempts_again():
     given().when(resend).then(CallbackRefused("whd_1", "acc_1", "unknown"))
 
 
+def test_what_is_on_its_way_already_is_not_sent_twice_for_being_asked_for_twice():
+    resend, refused = ResendCallback(CALLBACK, "key_1"), CallbackRefused("whd_1", "acc_1", "on_its_way")
+    given(REQUESTED).when(resend).then(refused)
+    resent = CallbackResent(CALLBACK, 2, "key_1")
+    given(REQUESTED, delivered(), resent).when(resend).then(refused)
+    given(REQUESTED, delivered(), resent, failed(2)).when(resend).then(CallbackResent(CALLBACK, 3, "key_1"))
+
+
 def test_sent_once_more_while_it_waits_the_attempt_of_both_counts_once():
     when = given(REQUESTED, failed(1)).when(ResendCallback(CALLBACK, "key_1"))
     when = when.when(report(2, 204), now=at(seconds=1), key="whk_1").then(replace(delivered(2), status=204))

@@ -113,7 +113,7 @@ class Told:
         command = ResendCallback(row.callback, caller.by)
         asked = Asked(topics.WEBHOOK_COMMANDS.name, endpoint, delivery, command, deliveries.PROJECTION.name)
         decision = await settled(services.webhook_decisions, request, asked)
-        if isinstance(decision.event, CallbackRefused):
+        if isinstance(decision.event, CallbackRefused) and decision.event.reason == "unknown":
             raise problems.not_found()
         return json_response({"id": delivery}, 202, {**NO_STORE, LOG_POSITION: decision.log_position})
 
