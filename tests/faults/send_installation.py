@@ -90,6 +90,25 @@ class Sending:
         except TimeoutError:
             named = [send for found in left.values() for send in found][:2]
             said = [f"{send}: {await self.sends.history(send)}" for send in named]
+            out = []
+            for send in named:
+                out.append(f"==== {send}")
+                for t in [*topics.DELIVER.values(), *topics.RETRY.values()]:
+                    for r in await self.house.records(t.name):
+                        if send.encode() in r.value:
+                            out.append(f"{r.timestamp_ms/1000%3600:.1f} {t.name} {r.partition}/{r.offset} {r.value.decode()}")
+                con = (await self.house.pool.fetchrow("select * from sends where send=$1", send))["connection"]
+                box = next(m for m in self.mailboxes if m.connection == con)
+                told = await (self.sends.graph if box.provider == "outlook" else self.sends.gmail).told()
+                out += [str(c) for c in told["calls"] if c["user"] == box.address]
+                out.append(str([m for m in told.get("mailboxes", {}).get(box.address, [])])[:20000])
+                out.append(str([r for r in self.sends.graph.receipts() if send in str(r["internetMessageId"])])[:3000])
+            for r in await self.house.pool.fetch("select * from checkpoints where name like 'effect.%'"):
+                out.append(str(dict(r)))
+            for t in [*topics.DELIVER.values(), *topics.RETRY.values(), topics.SEND_EVENTS]:
+                for p in range(2):
+                    out.append(f"{t.name} {p} {await self.house.log.bounds(t.name, p)}")
+            Path("/tmp/sendpoints_debug.txt").write_text("\n".join(out))
             counts = {name: len(found) for name, found in left.items()}
             raise AssertionError(f"after {seconds} s: {counts} {said}") from None
 
