@@ -49,6 +49,7 @@ def effect(delivering: Delivering, reconciling: Reconciling) -> Effect:
         surplus=surplus,
         unfinished=UNFINISHED,
         truth=False,
-        distinct=True,
+        # A look is about one attempt, and nobody asks for it again: one that waits stands for no other.
+        distinct=(DeliverSend,),
         drain_seconds=DRAIN_SECONDS,
     )

@@ -45,9 +45,10 @@ class Effect:
 
     `wants` is asked before the record is read any further: most are nobody's business. `concurrency` is how many are acted on
     at once of each topic, `width` how many of one key, for all topics or by topic. Where more than `waiting` of one key wait,
-    `surplus` is done with the rest in place of `act`; of work on the same subject only the first waits, where it is
-    `distinct`. `truth`: whether void records have to be passed over, and a gap is an error. `drain_seconds`: how long what
-    has begun may go on when the process ends; where another process takes over, it is then left, and not cut off.
+    `surplus` is done with the rest in place of `act`; of work of a `distinct` type only the first on each subject waits, as
+    what comes behind it says the same. `truth`: whether void records have to be passed over, and a gap is an error.
+    `drain_seconds`: how long what has begun may go on when the process ends; where another process takes over, it is then
+    left, and not cut off.
     """
 
     name: str
@@ -61,7 +62,7 @@ class Effect:
     surplus: Act | None = None
     unfinished: int = UNFINISHED
     truth: bool = True
-    distinct: bool = False
+    distinct: tuple[type, ...] = ()
     drain_seconds: float = 0.0
 
     @property
@@ -121,6 +122,7 @@ class Effector:
         self._positions = positions
         wanted = effect.wants if isinstance(effect.wants, tuple) else (effect.wants,)
         self._kinds = frozenset(effect.vocabulary.types[kind] for kind in wanted)
+        self._distinct = frozenset(effect.vocabulary.types[kind] for kind in effect.distinct)
         width = effect.width
         self._width = {topic: width if isinstance(width, int) else width[topic] for topic in effect.topics}
         self._room = {topic: asyncio.Semaphore(effect.concurrency) for topic in effect.topics}
@@ -200,14 +202,15 @@ class Effector:
         lane = share.lanes.get(record.key)
         if lane is None:
             lane = share.lanes[record.key] = KeyLane()
-        surplus, subject = self.effect.surplus, _subject(record) if self.effect.distinct else ""
-        if self.effect.distinct and subject in lane.subjects:
+        surplus, distinct = self.effect.surplus, _kind(record) in self._distinct
+        if distinct and _subject(record) in lane.subjects:
             share.unfinished.pop(record.offset, None)
         elif surplus and self.effect.waiting is not None and len(lane.waiting) >= self.effect.waiting:
             self._spawn(share, self._finish(place, share, record, surplus))
         else:
             lane.waiting.append(record)
-            lane.subjects.add(subject)
+            if distinct:
+                lane.subjects.add(_subject(record))
             if lane.workers < self._width[record.topic]:
                 lane.workers += 1
                 self._spawn(share, self._work_off(place, share, record.key, lane))
@@ -218,7 +221,7 @@ class Effector:
         try:
             while lane.waiting:
                 record = lane.waiting.popleft()
-                if self.effect.distinct:
+                if _kind(record) in self._distinct:
                     lane.subjects.discard(_subject(record))
                 await self._finish(place, share, record, self.effect.act)
         finally:

@@ -23,9 +23,10 @@ from gateways.stores.sealing import place, seal
 from gateways.stores.webhook_endpoints import account_key
 from handlers.sends import FOLD_VERSION
 from main import assembled
-from schemas import commands, topics
+from schemas import commands, events, topics
+from schemas.envelope import Record
 from schemas.ids import new_id
-from tests.faults import looking
+from tests.faults import log_scan, looking
 from tests.faults.installation import Installation, installed
 from tests.faults.send_checker import ObservedSends, Told
 from tests.support.gmail.double import GmailFake
@@ -61,10 +62,14 @@ class Sending:
 
     async def observed(self, *, uncertain: int = 0) -> ObservedSends:
         rows = await self.house.pool.fetch("select send, status from sends")
+        log, inputs = (
+            await self.house.records(topics.SEND_EVENTS.name),
+            await self.house.records(topics.SEND_COMMANDS.name),
+        )
         return ObservedSends(
             asked=self.asked,
-            log=await self.house.records(topics.SEND_EVENTS.name),
-            inputs=await self.house.records(topics.SEND_COMMANDS.name),
+            log=log,
+            inputs=_decided(inputs, log),
             snapshots=await looking.snapshots(self.house, f"send.v{FOLD_VERSION}"),
             shown={row["send"]: row["status"] for row in rows},
             receipts=await self.receipts(),
@@ -90,25 +95,6 @@ class Sending:
         except TimeoutError:
             named = [send for found in left.values() for send in found][:2]
             said = [f"{send}: {await self.sends.history(send)}" for send in named]
-            out = []
-            for send in named:
-                out.append(f"==== {send}")
-                for t in [*topics.DELIVER.values(), *topics.RETRY.values()]:
-                    for r in await self.house.records(t.name):
-                        if send.encode() in r.value:
-                            out.append(f"{r.timestamp_ms/1000%3600:.1f} {t.name} {r.partition}/{r.offset} {r.value.decode()}")
-                con = (await self.house.pool.fetchrow("select * from sends where send=$1", send))["connection"]
-                box = next(m for m in self.mailboxes if m.connection == con)
-                told = await (self.sends.graph if box.provider == "outlook" else self.sends.gmail).told()
-                out += [str(c) for c in told["calls"] if c["user"] == box.address]
-                out.append(str([m for m in told.get("mailboxes", {}).get(box.address, [])])[:20000])
-                out.append(str([r for r in self.sends.graph.receipts() if send in str(r["internetMessageId"])])[:3000])
-            for r in await self.house.pool.fetch("select * from checkpoints where name like 'effect.%'"):
-                out.append(str(dict(r)))
-            for t in [*topics.DELIVER.values(), *topics.RETRY.values(), topics.SEND_EVENTS]:
-                for p in range(2):
-                    out.append(f"{t.name} {p} {await self.house.log.bounds(t.name, p)}")
-            Path("/tmp/sendpoints_debug.txt").write_text("\n".join(out))
             counts = {name: len(found) for name, found in left.items()}
             raise AssertionError(f"after {seconds} s: {counts} {said}") from None
 
@@ -122,6 +108,14 @@ class Sending:
             "not ended": [send for send, status in rows.items() if status not in ENDED],
             "not told": [send for send, status in rows.items() if status in ENDED and send not in ends],
         }
+
+
+def _decided(inputs: list[Record], log: list[Record]) -> list[Record]:
+    """Up to the last decision: claims for sends that have ended come until the last moment, and wait for the next start."""
+    ends: dict[int, int] = {}
+    for fact in log_scan.facts(log, events.SEND):
+        ends[fact.source.partition] = max(ends.get(fact.source.partition, -1), fact.source.offset)
+    return [record for record in inputs if record.offset <= ends.get(record.partition, -1)]
 
 
 def _told(name: str, body: dict[str, Any]) -> Told:

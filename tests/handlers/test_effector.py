@@ -244,22 +244,24 @@ async def test_of_one_key_so_many_are_worked_off_at_once_and_the_rest_is_surplus
     assert sorted(begun) == [0, 1, 2, 3, 4, 8]
 
 
-async def test_of_work_on_one_subject_only_the_first_waits(positions):
+async def test_of_work_of_a_distinct_type_only_the_first_on_its_subject_waits_and_of_others_each(positions):
     begun: list[int] = []
     go = asyncio.Event()
 
-    async def act(event: MessageRead, found: Record) -> None:
+    async def act(event: object, found: Record) -> None:
         begun.append(found.offset)
         await go.wait()
 
-    effect = Effect("tried", TOPIC, events.MAILBOX, MessageRead, act, distinct=True)
+    both = (MessageRead, MailboxPurged)
+    effect = Effect("tried", TOPIC, events.MAILBOX, both, act, distinct=(MessageRead,))
     async with running(positions, act, effect=effect) as loop:
         await loop.take([record(0, "a")])
         await begins(begun, 1)
-        await loop.take([record(offset, "a") for offset in range(1, 6)])
+        purged = [record(offset, "a", MailboxPurged("mbx_1", "a")) for offset in (6, 7)]
+        await loop.take([*[record(offset, "a") for offset in range(1, 6)], *purged])
         go.set()
-        await reaches(positions, 6)
-    assert begun == [0, 1], "of those that waited behind the first, one stands for all"
+        await reaches(positions, 8)
+    assert begun == [0, 1, 6, 7], "of those that waited behind the first, one stands for all"
 
 
 class Counting(Effector):
