@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between looks at the tables.
 LOOK_SECONDS: Final = 5.0
-#: States that end by themselves; the rest of them is history.
-OPEN: Final = ("scheduled", "queued", "sending", "deferred")
-COUNT: Final = "select status, count(*) from sends where status = any($1) group by status"
+#: States in which something is still to happen, by us or by somebody who looks after it; the rest of them is history.
+OPEN: Final = ("scheduled", "queued", "sending", "deferred", "uncertain", "dead_lettered")
+COUNT: Final = "select status, count(*) from sends where status not in ('sent', 'failed', 'cancelled') group by status"
 OLDEST: Final = """
 select coalesce(extract(epoch from now() - min(due)), 0) from sends where due <= now()
 """
@@ -40,7 +40,7 @@ class SendMeasures:
             ["provider", "outcome", "code"],
             registry=registry,
         )
-        self._open = Gauge("postledger_sends_open", "Sends that have not ended", ["status"], registry=registry)
+        self._open = Gauge("postledger_sends_open", "Sends in which something is still to happen", ["status"], registry=registry)
         self._overdue = Gauge(
             "postledger_sends_overdue_seconds", "Seconds since the oldest due timer of a send", registry=registry
         )
@@ -55,7 +55,7 @@ class SendMeasures:
         """Until cancelled; an unreachable Postgres is waited for."""
         while True:
             try:
-                found = dict(await self._pool.fetch(COUNT, OPEN))
+                found = dict(await self._pool.fetch(COUNT))
                 for status in OPEN:
                     self._open.labels(status).set(found.get(status, 0))
                 self._overdue.set(float(await self._pool.fetchval(OLDEST)))

@@ -65,6 +65,7 @@ create table sends (
 create index sends_user on sends (user_id, send desc);
 create index sends_owner on sends (owner, send desc);
 create index sends_due on sends (due) where due is not null;
+create index sends_open on sends (status) where status not in ('sent', 'failed', 'cancelled');
 create index sends_waiting on sends (connection) where status in ('queued', 'deferred');
 create index sends_scheduled on sends (user_id) where status = 'scheduled';
 create index sends_key on sends (key_digest) where key_digest is not null;

@@ -40,6 +40,7 @@ create table read.sends (
 create index sends_user on read.sends (user_id, send desc);
 create index sends_owner on read.sends (owner, send desc);
 create index sends_due on read.sends (due) where due is not null;
+create index sends_open on read.sends (status) where status not in ('sent', 'failed', 'cancelled');
 create index sends_waiting on read.sends (connection) where status in ('queued', 'deferred');
 create index sends_scheduled on read.sends (user_id) where status = 'scheduled';
 create index sends_key on read.sends (key_digest) where key_digest is not null;
