@@ -40,7 +40,9 @@ class SendMeasures:
             ["provider", "outcome", "code"],
             registry=registry,
         )
-        self._open = Gauge("postledger_sends_open", "Sends in which something is still to happen", ["status"], registry=registry)
+        self._open = Gauge(
+            "postledger_sends_open", "Sends in which something is still to happen", ["status"], registry=registry
+        )
         self._overdue = Gauge(
             "postledger_sends_overdue_seconds", "Seconds since the oldest due timer of a send", registry=registry
         )

@@ -40,6 +40,8 @@ class Settings(Protocol):
     @property
     def topic_prefix(self) -> str: ...
     @property
+    def retry_scale(self) -> float: ...
+    @property
     def keyset_path(self) -> Path: ...
     @property
     def kms(self) -> str: ...
@@ -186,7 +188,7 @@ class _Said:
         settings = self.connected()
         assert settings.kafka
         url, keyset = settings.plain("database_url"), settings.keyset_path
-        return Installation(settings.kafka, url, settings.topic_prefix, keyset, settings.kms)
+        return Installation(settings.kafka, url, settings.topic_prefix, keyset, settings.kms, settings.retry_scale)
 
     def listening(self) -> tuple[tuple[str, int], tuple[str, int]]:
         settings = self.settings()

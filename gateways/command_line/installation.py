@@ -37,13 +37,17 @@ FOLDED_SECONDS: Final = 5.0
 
 @dataclass(frozen=True)
 class Installation:
-    """Where an installation's servers are, and what wraps its data keys: the keyset file, and the setting `kms`."""
+    """Where an installation's servers are, and what wraps its data keys: the keyset file, and the setting `kms`.
+
+    `retry_scale` is the factor on every wait of our own.
+    """
 
     kafka: str
     database_url: str
     topic_prefix: str = ""
     keyset: Path = Path("keyset.json")
     kms: str = "local"
+    retry_scale: float = 1.0
 
 
 @asynccontextmanager

@@ -9,17 +9,19 @@ import typer
 from gateways.command_line.accounts import account_words
 from gateways.command_line.output import Form, Output
 from gateways.command_line.plans import plan_words
+from gateways.command_line.redrive_words import add_redrive
 
 Listening = tuple[tuple[str, int], tuple[str, int]]
 
 
 def add_words(cli: typer.Typer, *, installation: Callable[[], Any], listening: Callable[[], Listening]) -> None:
-    """Adds `account`, `plan`, `migrate`, `rotate-keys`, `schemas` and `demo`.
+    """Adds `account`, `plan`, `redrive`, `migrate`, `rotate-keys`, `schemas` and `demo`.
 
     `installation` finds the servers of the running installation, `listening` where its HTTP and SMTP listen.
     """
     cli.add_typer(account_words(installation), name="account")
     cli.add_typer(plan_words(installation), name="plan")
+    add_redrive(cli, installation)
 
     @cli.command()
     def migrate() -> None:

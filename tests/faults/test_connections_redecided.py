@@ -111,11 +111,19 @@ async def seen(servers: Servers, database: str, topic_prefix: str, tmp_path: Pat
 
         async def quiet() -> bool:
             taken = await looking.snapshots(house, f"connection.v{FOLD_VERSION}")
-            return bool(taken) and b"the end" in (await records(house, EVENTS))[-1].value
+            ends = [one.offset for one in await records(house, EVENTS) if b"the end" in one.value]
+            return bool(taken and ends) and taken[0].checkpoint.end > ends[0]
 
         await until(quiet)
+        # The house's own effects go on asking: what is looked at ends where the snapshot does.
         taken = await looking.snapshots(house, f"connection.v{FOLD_VERSION}")
-        return Seen(await records(house, EVENTS), await records(house, COMMANDS), taken)
+        log, inputs = await records(house, EVENTS), await records(house, COMMANDS)
+        at = taken[0].checkpoint
+        return Seen(
+            [one for one in log if one.offset < at.end],
+            [one for one in inputs if one.offset < at.inputs[COMMANDS]],
+            taken,
+        )
 
 
 def last(seen: Seen, kind: type) -> int:
