@@ -200,7 +200,7 @@ class Files:
     async def content(self, request: Request) -> Response:
         """Always a download, under a safe name; ranges are answered. A signed link, as a message's `/raw` has them, needs
         no credentials."""
-        if "signature" in request.query_params or "expires" in request.query_params:
+        if request.query_params.get("signature") or request.query_params.get("expires"):
             row = await self._linked(request)
         else:
             caller = await account_caller(self._services, request, "sends:read")
