@@ -116,7 +116,7 @@ class Desk:
 async def desk_of(installation: Installation) -> AsyncIterator[Desk]:
     """A desk, for as long as the block runs. Raises Failed where a server does not answer."""
     async with tables_of(installation) as pool, contextlib.AsyncExitStack() as stack:
-        stack.callback(logging.disable, logging.root.manager.disable)
+        stack.callback(logging.disable, logging.NOTSET)
         logging.disable(logging.CRITICAL)  # a command fails in one sentence of its own
         log = CommandLog(installation.kafka, prefix=installation.topic_prefix)
         stack.push_async_callback(log.close)

@@ -240,7 +240,7 @@ class Redriving:
 async def _redriving(installation: Installation, pool: Pool) -> AsyncIterator[Redriving]:
     """For as long as the block runs. Raises Failed where Kafka does not answer."""
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(logging.disable, logging.root.manager.disable)
+        stack.callback(logging.disable, logging.NOTSET)
         logging.disable(logging.CRITICAL)  # a command fails in one sentence of its own
         log = CommandLog(installation.kafka, prefix=installation.topic_prefix)
         stack.push_async_callback(log.close)
