@@ -7,10 +7,10 @@ all attempts and when it is sent again, so a receiver can know what it has had b
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import Final, Literal
 
 from domain.fields import Sealed
+from domain.spread import after, share_of
 
 #: The waits after each attempt that was in vain (Standard Webhooks, "retry schedule"): there is one attempt more.
 WAITS: Final = (
@@ -29,7 +29,6 @@ ATTEMPTS: Final = len(WAITS) + 1
 SPREAD: Final = 0.1
 #: A receiver's Retry-After counts up to this.
 LONGEST_ASKED: Final = timedelta(hours=24)
-MILLISECOND: Final = timedelta(milliseconds=1)
 
 #: Why an attempt had no answer that counts. `endpoint_…`: none was made, for nobody wants one any more.
 CallbackError = Literal[
@@ -259,10 +258,9 @@ def _end(said: ReportCallback, number: int) -> AbandonedBecause | None:
 
 def next_try(name: str, number: int, now: datetime, *, retry_after: float | None, scale: float) -> datetime:
     """When to try again after so many attempts. Where a receiver asks for a longer wait it gets that, which is not scaled."""
-    spread = int.from_bytes(sha256(name.encode()).digest()[:4]) / 2**32
-    ours = WAITS[min(number, len(WAITS)) - 1] * scale * (1 + SPREAD * spread)
+    ours = WAITS[min(number, len(WAITS)) - 1] * scale * (1 + SPREAD * share_of(name))
     asked = timedelta(seconds=min(max(retry_after or 0, 0), LONGEST_ASKED.total_seconds()))
-    return now + -(max(ours, asked) // -MILLISECOND) * MILLISECOND
+    return after(now, max(ours, asked))
 
 
 def touches(event: CallbackEvent) -> list[Key]:

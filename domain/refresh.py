@@ -1,8 +1,9 @@
 """When a token is refreshed, and when it is tried again."""
 
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import Final
+
+from domain.spread import after, share_of
 
 #: A token is refreshed this long before it expires, or a third of its life, whichever is less.
 AHEAD: Final = timedelta(minutes=5)
@@ -19,7 +20,6 @@ LONGEST_ASKED: Final = timedelta(hours=1)
 #: A new token is left alone for so long, whatever its provider says of its end: one that gives tokens which have expired
 #: on arrival is not asked for the next at once, for ever.
 LEFT_ALONE: Final = timedelta(seconds=1)
-MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def refresh_at(connection: str, version: int, issued_at: datetime, expires_at: datetime | None) -> datetime | None:
@@ -27,7 +27,7 @@ def refresh_at(connection: str, version: int, issued_at: datetime, expires_at: d
     if expires_at is None:
         return None
     ahead = min(AHEAD, max(expires_at - issued_at, timedelta(0)) / SHARE)
-    due = expires_at - ahead * (1 + SPREAD * _spread(f"{connection}/{version}"))
+    due = expires_at - ahead * (1 + SPREAD * share_of(f"{connection}/{version}"))
     return max(issued_at + LEFT_ALONE, due.replace(microsecond=due.microsecond // 1000 * 1000))
 
 
@@ -36,11 +36,6 @@ def next_try(
 ) -> datetime:
     """When to try again after this many failures in a row. What the provider asks for is not scaled."""
     wait = CLIENT_WAIT if client_broken else min(FIRST_WAIT * 2 ** min(failures - 1, 16), LONGEST_WAIT)
-    ours = wait * scale * (1 + SPREAD * _spread(f"{connection}/{failures}"))
+    ours = wait * scale * (1 + SPREAD * share_of(f"{connection}/{failures}"))
     asked = timedelta(seconds=min(max(retry_after or 0, 0), LONGEST_ASKED.total_seconds()))
-    return now + -(max(ours, asked) // -MILLISECOND) * MILLISECOND
-
-
-def _spread(name: str) -> float:
-    """A number from 0 to 1 that looks random and is always the same for one name."""
-    return int.from_bytes(sha256(name.encode()).digest()[:4]) / 2**32
+    return after(now, max(ours, asked))

@@ -5,8 +5,9 @@ back together.
 """
 
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import Final
+
+from domain.spread import after, share_of
 
 #: Attempts that a send has. Waits that a provider asked for are not among them, and end after a day.
 ATTEMPTS: Final = 5
@@ -36,20 +37,18 @@ SHORTEST_DOUBT: Final = timedelta(seconds=45)
 #: After the last look, until a timer ends what nobody has reported.
 SPARE: Final = timedelta(seconds=30)
 
-MILLISECOND: Final = timedelta(milliseconds=1)
-
 
 def next_try(
     send: str, failures: int, now: datetime, *, counted: bool, retry_after: float | None, scale: float
 ) -> datetime:
     """When to try again after so many failures of this kind, counted from 1. What a provider asks for is not scaled."""
-    spread = _spread(f"{send}/{failures}")
+    spread = share_of(f"{send}/{failures}")
     if retry_after is not None:
         asked = timedelta(seconds=min(max(retry_after, 0), LONGEST_WAIT.total_seconds()))
         floor = min(SHORTEST * 2 ** min(max(0, failures - PATIENT), 16), LONGEST_FLOOR)
-        return _whole(now, max(asked, floor * scale) * (1 + SPREAD_ASKED * spread))
+        return after(now, max(asked, floor * scale) * (1 + SPREAD_ASKED * spread))
     wait = BASE * 2 ** min(failures - 1, 16)
-    return _whole(now, (wait if counted else min(wait, LONGEST_OWN)) * scale * (1 + SPREAD * spread))
+    return after(now, (wait if counted else min(wait, LONGEST_OWN)) * scale * (1 + SPREAD * spread))
 
 
 def overdue_at(next_at: datetime, now: datetime, scale: float, *, dispatches: int = 0) -> datetime:
@@ -59,7 +58,7 @@ def overdue_at(next_at: datetime, now: datetime, scale: float, *, dispatches: in
     """
     if next_at - now > LONGEST_TIER * scale:
         return next_at
-    return _whole(next_at, max(min(OVERDUE * 2 ** min(dispatches, 8), LONGEST_OWN) * scale, SHORTEST))
+    return after(next_at, max(min(OVERDUE * 2 ** min(dispatches, 8), LONGEST_OWN) * scale, SHORTEST))
 
 
 def look_at(number: int, first: datetime, scale: float) -> datetime | None:
@@ -68,21 +67,11 @@ def look_at(number: int, first: datetime, scale: float) -> datetime | None:
         return None
     longest = LOOKS[-1]
     factor = max(scale, SHORTEST_DOUBT / longest)
-    return _whole(first, LOOKS[number] * factor)
+    return after(first, LOOKS[number] * factor)
 
 
 def doubt_until(first: datetime, scale: float) -> datetime:
     """When a timer ends a doubt that nobody has resolved."""
     last = look_at(len(LOOKS) - 1, first, scale)
     assert last is not None
-    return _whole(last, max(SPARE * scale, SPARE / 3))
-
-
-def _whole(start: datetime, wait: timedelta) -> datetime:
-    """Rounded up to whole milliseconds: the log knows no shorter ones."""
-    return start + -(wait // -MILLISECOND) * MILLISECOND
-
-
-def _spread(name: str) -> float:
-    """A number from 0 to 1 that looks random and is always the same for one name."""
-    return int.from_bytes(sha256(name.encode()).digest()[:4]) / 2**32
+    return after(last, max(SPARE * scale, SPARE / 3))

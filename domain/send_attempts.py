@@ -35,6 +35,7 @@ from domain.send_events import (
     TransmissionStarted,
 )
 from domain.send_state import Send
+from domain.spread import after
 
 CODES: Final = {
     "deferred": get_args(DeferredCode),
@@ -83,7 +84,7 @@ def _claim(send: Send, command: ClaimAttempt, now: datetime) -> AttemptStarted |
         return AttemptRefused(*about, "not_due", next_at=send.due)
     assert send.connection is not None
     assert send.provider is not None
-    deadline = _whole(now + timedelta(seconds=command.seconds))
+    deadline = after(now, timedelta(seconds=command.seconds))
     return AttemptStarted(
         *about,
         attempt=send.attempt + 1,
@@ -291,9 +292,3 @@ def ended(
 
 def _uncertain(send: Send, name: str, attempt: int) -> SendUncertain:
     return SendUncertain(name, send.user, send.owner, attempt, send.doubt or "worker_lost")
-
-
-def _whole(at: datetime) -> datetime:
-    """Up to whole milliseconds: the log knows no shorter ones."""
-    rest = at.microsecond % 1000
-    return at + timedelta(microseconds=1000 - rest) if rest else at

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain import refresh
 from domain.refresh import (
     AHEAD,
     CLIENT_WAIT,
@@ -20,6 +19,7 @@ from domain.refresh import (
     next_try,
     refresh_at,
 )
+from domain.spread import MILLISECOND
 from tests.support.spec import START
 
 NAMES = [f"con_{number}" for number in range(200)]
@@ -54,13 +54,13 @@ def waits(failures=1, *, name="con_1", client_broken=False, retry_after=None, sc
 def test_a_token_is_due_five_minutes_or_a_third_of_its_life_before_its_end(life, share):
     found = [ahead(life, name) for name in NAMES]
     assert share <= min(found)
-    assert max(found) <= share * (1 + SPREAD) + refresh.MILLISECOND
+    assert max(found) <= share * (1 + SPREAD) + MILLISECOND
     assert max(found) - min(found) > share * SPREAD * 0.9, "what is due in one minute is spread over the jitter"
 
 
 def test_a_token_of_two_seconds_is_due_while_it_lives():
     found = [refresh_at(name, 1, START, START + timedelta(seconds=2)) - START for name in NAMES]
-    assert timedelta(seconds=1.2) - refresh.MILLISECOND <= min(found)
+    assert timedelta(seconds=1.2) - MILLISECOND <= min(found)
     assert max(found) <= timedelta(seconds=4 / 3)
 
 
@@ -171,5 +171,5 @@ def test_it_is_never_tried_before_the_provider_allows_it_nor_put_off_for_ever(
 ):
     found = next_try("con_1", failures, START, client_broken=client_broken, retry_after=retry_after, scale=scale)
     assert found >= START + timedelta(seconds=min(max(retry_after or 0, 0), 3600))
-    assert found <= START + max(LONGEST_ASKED, LONGEST_WAIT * (1 + SPREAD) * scale) + refresh.MILLISECOND
+    assert found <= START + max(LONGEST_ASKED, LONGEST_WAIT * (1 + SPREAD) * scale) + MILLISECOND
     assert found.microsecond % 1000 == 0, "times in the log have milliseconds"

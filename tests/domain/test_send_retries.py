@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain import retry
+from domain.spread import MILLISECOND
 from tests.support.spec import START
 
 HOUR, DAY = timedelta(hours=1), timedelta(hours=24)
@@ -29,7 +30,7 @@ def is_whole(moment):
 def test_a_counted_wait_doubles_and_is_up_to_a_fifth_longer(name, failures, now, scale):
     base = timedelta(minutes=1) * 2 ** (failures - 1) * scale
     wait = waited(name, failures, now, scale=scale)
-    assert base <= wait <= base * 1.2 + retry.MILLISECOND
+    assert base <= wait <= base * 1.2 + MILLISECOND
     assert wait == waited(name, failures, now, scale=scale), "asked twice, it is the same"
     assert is_whole(now + wait)
 
@@ -37,7 +38,7 @@ def test_a_counted_wait_doubles_and_is_up_to_a_fifth_longer(name, failures, now,
 @given(names, counts, moments, scales)
 def test_a_wait_that_does_not_count_grows_to_an_hour_at_most(name, failures, now, scale):
     base = min(timedelta(minutes=1) * 2 ** (failures - 1), HOUR) * scale
-    assert base <= waited(name, failures, now, counted=False, scale=scale) <= base * 1.2 + retry.MILLISECOND
+    assert base <= waited(name, failures, now, counted=False, scale=scale) <= base * 1.2 + MILLISECOND
 
 
 @given(st.tuples(names, counts, moments), st.booleans(), st.floats(0, 86_400), scales)
@@ -47,13 +48,13 @@ def test_what_a_provider_asks_for_is_obeyed_and_never_scaled(of, counted, asked,
     assert wait >= timedelta(seconds=asked)
     # One that is asked in vain again and again is asked less and less often, whatever it says: up to once a minute.
     shortest = min(timedelta(seconds=2 ** max(0, of[1] - 10)), timedelta(minutes=1)) * scale
-    assert shortest <= wait <= max(timedelta(seconds=asked), shortest) * 1.1 + retry.MILLISECOND
+    assert shortest <= wait <= max(timedelta(seconds=asked), shortest) * 1.1 + MILLISECOND
 
 
 @pytest.mark.parametrize("asked", [-1, -(10**18), 0, 10**6, 10**18, float("inf")])
 def test_absurd_wishes_are_brought_within_bounds(asked):
     wait = waited("snd_1", 1, retry_after=asked)
-    assert timedelta(seconds=1) <= wait <= DAY * 1.05 + retry.MILLISECOND
+    assert timedelta(seconds=1) <= wait <= DAY * 1.05 + MILLISECOND
     assert wait < timedelta(seconds=2) or asked > DAY.total_seconds()
 
 
@@ -74,8 +75,8 @@ def test_a_timer_looks_after_what_should_have_been_tried(now, seconds, scale, di
         assert overdue == next_at, "no topic holds so long a wait: the timer alone starts it"
     else:
         after = overdue - next_at
-        assert timedelta(seconds=1) <= after <= max(HOUR * scale, timedelta(seconds=1)) + retry.MILLISECOND
-        assert dispatches or after <= max(timedelta(minutes=2) * scale, timedelta(seconds=1)) + retry.MILLISECOND
+        assert timedelta(seconds=1) <= after <= max(HOUR * scale, timedelta(seconds=1)) + MILLISECOND
+        assert dispatches or after <= max(timedelta(minutes=2) * scale, timedelta(seconds=1)) + MILLISECOND
 
 
 @given(moments, scales)
@@ -89,7 +90,7 @@ def test_looks_grow_apart_and_the_last_is_within_an_hour_and_not_below_45_second
     assert all(step > timedelta() for step in steps)
     assert all(later >= earlier for earlier, later in pairwise(steps[:-1])), "each longer than the one before"
     assert timedelta(seconds=45) <= looks[-1]
-    assert looks[-1] <= max(HOUR * scale, timedelta(seconds=45) + retry.MILLISECOND)
+    assert looks[-1] <= max(HOUR * scale, timedelta(seconds=45) + MILLISECOND)
     until = retry.doubt_until(first, scale) - first
     # The timer leaves the last look its time, and the whole stays within the hour, or the minute where waits are short.
     assert looks[-1] + timedelta(seconds=10) <= until <= max(HOUR * scale, timedelta(seconds=60))

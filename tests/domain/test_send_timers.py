@@ -2,9 +2,9 @@
 
 import pytest
 
-from domain import retry
 from domain.send_commands import DoubtAttempt, StopSend, WakeSend
 from domain.send_events import AttemptRefused, SendCancelled, SendFailed
+from domain.spread import MILLISECOND
 from tests.support import spec
 from tests.support.send_words import (
     ABOUT,
@@ -69,7 +69,7 @@ def test_its_connection_is_chosen_when_it_starts():
 def test_one_that_waits_is_dispatched_anew_when_its_time_is_over(state):
     before = given(*STATES[state])
     due = before.when(stop(GMAIL, connection="con_9")).known["send", SEND].due
-    before.when(start(), now=due - retry.MILLISECOND).then_nothing()
+    before.when(start(), now=due - MILLISECOND).then_nothing()
     in_vain = 1 if state == "queued" else 0
     again = before.when(start(OUTLOOK, GMAIL, scale=0.5), now=due).then(dispatched(now=due, scale=0.5, in_vain=in_vain))
     again.when(start(), now=due, key=USER).then_nothing()
