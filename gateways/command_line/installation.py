@@ -115,12 +115,21 @@ class Desk:
 @asynccontextmanager
 async def desk_of(installation: Installation) -> AsyncIterator[Desk]:
     """A desk, for as long as the block runs. Raises Failed where a server does not answer."""
-    async with tables_of(installation) as pool, contextlib.AsyncExitStack() as stack:
+    async with tables_of(installation) as pool, log_of(installation, pool, ACCOUNT_EVENTS.name) as (log, tail, folded):
+        yield Desk(pool, log, tail, folded)
+
+
+@asynccontextmanager
+async def log_of(
+    installation: Installation, pool: Pool, topic: str
+) -> AsyncIterator[tuple[CommandLog, Tail, FoldedPositions]]:
+    """A way to ask, what follows in this topic, and how far the tables are. Raises Failed where Kafka does not answer."""
+    async with contextlib.AsyncExitStack() as stack:
         stack.callback(logging.disable, logging.NOTSET)
         logging.disable(logging.CRITICAL)  # a command fails in one sentence of its own
         log = CommandLog(installation.kafka, prefix=installation.topic_prefix)
         stack.push_async_callback(log.close)
-        tail = Tail(installation.kafka, [ACCOUNT_EVENTS.name], prefix=installation.topic_prefix)
+        tail = Tail(installation.kafka, [topic], prefix=installation.topic_prefix)
         stack.push_async_callback(tail.stop)
         folded = FoldedPositions(installation.database_url, pool)
         stack.push_async_callback(folded.stop)
@@ -133,4 +142,4 @@ async def desk_of(installation: Installation) -> AsyncIterator[Desk]:
                 f"Kafka at {installation.kafka} does not answer, or has no topics of Postledger's: is it running, is "
                 f"POSTLEDGER_KAFKA right, and was `python main.py provision` run?"
             ) from error
-        yield Desk(pool, log, tail, folded)
+        yield log, tail, folded

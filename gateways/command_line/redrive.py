@@ -6,11 +6,9 @@ sent again. What is `uncertain` may have gone out already, so nothing takes it a
 
 import asyncio
 import contextlib
-import logging
 import re
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -21,7 +19,7 @@ from domain.outcomes import CommandFailed, CommandLapsed, CommandUnreadable
 from domain.send_commands import KnownConnection, RedriveSend
 from domain.send_events import SendCommandRefused
 from gateways.command_line.failures import FAILED, NOT_FOUND, TIMED_OUT, USAGE, Failed
-from gateways.command_line.installation import DECIDED_SECONDS, KAFKA_SECONDS, Installation, tables_of
+from gateways.command_line.installation import DECIDED_SECONDS, Installation, log_of, tables_of
 from gateways.command_line.output import Form, advise, show_rows
 from gateways.command_line.progress import Bar
 from gateways.log.command_log import CommandLog, NotPromised, OutcomeUnknown
@@ -83,7 +81,8 @@ async def redrive(
             return 0
         if not _confirmed(found, yes=yes):
             raise Failed("Nothing was changed.")
-        async with _redriving(installation, pool) as redriving:
+        async with log_of(installation, pool, SEND_EVENTS.name) as (log, tail, folded):
+            redriving = Redriving(pool, log, tail, folded, scale=installation.retry_scale)
             return await _tell(redriving, found, output)
 
 
@@ -234,27 +233,3 @@ class Redriving:
         if row and row.status == "failed" and row.code in ("no_active_connection", "connection_revoked"):
             return CameOf(send, "refused", "Its user has no connection left that it may go out by.")
         return CameOf(send, "redriven")
-
-
-@asynccontextmanager
-async def _redriving(installation: Installation, pool: Pool) -> AsyncIterator[Redriving]:
-    """For as long as the block runs. Raises Failed where Kafka does not answer."""
-    async with contextlib.AsyncExitStack() as stack:
-        stack.callback(logging.disable, logging.NOTSET)
-        logging.disable(logging.CRITICAL)  # a command fails in one sentence of its own
-        log = CommandLog(installation.kafka, prefix=installation.topic_prefix)
-        stack.push_async_callback(log.close)
-        tail = Tail(installation.kafka, [SEND_EVENTS.name], prefix=installation.topic_prefix)
-        stack.push_async_callback(tail.stop)
-        folded = FoldedPositions(installation.database_url, pool)
-        stack.push_async_callback(folded.stop)
-        await folded.start()
-        try:
-            async with asyncio.timeout(KAFKA_SECONDS):
-                await tail.start()
-        except TimeoutError as error:
-            raise Failed(
-                f"Kafka at {installation.kafka} does not answer, or has no topics of Postledger's: is it running, is "
-                f"POSTLEDGER_KAFKA right, and was `python main.py provision` run?"
-            ) from error
-        yield Redriving(pool, log, tail, folded, scale=installation.retry_scale)
