@@ -1,7 +1,6 @@
 """Users' connections: whose mailbox each is, what state it is in, and when its token is due."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from domain.connection_events import (
     TokenUsed,
 )
 from domain.fields import Digest, Sealed
+from projections.in_order import change_in_order
 from projections.projection import Connection, Folded, Projection
 from schemas import topics
 
@@ -87,34 +87,9 @@ class ConnectionRow:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Rows of one statement, and the connections they are about."""
-
-    statement: str
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
-    connections: set[str] = field(default_factory=set)
-
-
 async def _fold(connection: "Connection[Any]", events: list[Folded]) -> None:
     """One event after the other: a connection goes from state to state and back, and the order of its life is the log's."""
-    for statement, rows in _runs(events):
-        await connection.executemany(statement, rows)
-
-
-def _runs(events: list[Folded]) -> Iterable[tuple[str, list[tuple[Any, ...]]]]:
-    """Rows of the same statement together, as far as no connection's order is changed by it."""
-    runs: list[Run] = []
-    for seen in events:
-        statement, row = _statement(seen)
-        name = seen.event.connection
-        place = next((run for run in reversed(runs) if run.statement == statement or name in run.connections), None)
-        if place is None or place.statement != statement:
-            place = Run(statement)
-            runs.append(place)
-        place.rows.append(row)
-        place.connections.add(name)
-    return [(run.statement, run.rows) for run in runs]
+    await change_in_order(connection, ((seen.event.connection, *_statement(seen)) for seen in events))
 
 
 #: A refresh may have been reported before the connecting that its token goes back to: the newer token's facts stay.

@@ -3,8 +3,6 @@
 What was asked and led to no send of its own is noted as well, for who was not told in time.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from domain.outcomes import CommandFailed
@@ -26,6 +24,7 @@ from domain.send_events import (
     SendSent,
     SendUncertain,
 )
+from projections.in_order import change_in_order
 from projections.projection import Connection, Folded, Projection
 from schemas import topics
 from schemas.vocabulary import encode
@@ -90,34 +89,10 @@ alter table sends alter message set storage external
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Rows of one statement, and the sends they are about."""
-
-    statement: str
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
-    sends: set[str] = field(default_factory=set)
-
-
 async def _fold(connection: "Connection[Any]", events: list[Folded]) -> None:
     """One event after the other: a send goes from state to state and back, and the order of its life is the log's."""
-    for statement, rows in _runs(events):
-        await connection.executemany(statement, rows)
-
-
-def _runs(events: list[Folded]) -> Iterable[tuple[str, list[tuple[Any, ...]]]]:
-    """Rows of the same statement together, as far as no send's order is changed by it."""
-    runs: list[Run] = []
-    for seen in events:
-        name = seen.event.send
-        for statement, row in _statements(seen):
-            place = next((run for run in reversed(runs) if run.statement == statement or name in run.sends), None)
-            if place is None or place.statement != statement:
-                place = Run(statement)
-                runs.append(place)
-            place.rows.append(row)
-            place.sends.add(name)
-    return [(run.statement, run.rows) for run in runs]
+    changes = ((seen.event.send, *statement) for seen in events for statement in _statements(seen))
+    await change_in_order(connection, changes)
 
 
 REQUESTED: Final = """
