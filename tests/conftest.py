@@ -1,5 +1,6 @@
 """Fixtures of every room. What they are made of is in tests/support."""
 
+import logging
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long tests begin first: one that began last would be waited for by every other worker."""
     order = {room: number for number, room in enumerate(_LONGEST)}
     items.sort(key=lambda item: order.get(item.path.relative_to(_TESTS).parts[0], len(order)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """No test leaves our loggers switched off: those after it would look for log lines in vain."""
+    loggers = logging.root.manager.loggerDict.items()
+    silent = [name for name, found in loggers if name.startswith("gateways.") and getattr(found, "disabled", False)]
+    if silent or logging.root.manager.disable:
+        logging.disable(logging.NOTSET)
+        for name in silent:
+            logging.getLogger(name).disabled = False
+        raise AssertionError(f"{item.nodeid} switched off loggers: {silent[:3]}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
