@@ -9,7 +9,7 @@ import pytest
 
 from gateways.local_ports import free_port as a_free_port
 from gateways.local_servers import Servers
-from tests.support.servers import ServersOfTheRun, ask, create_database, drop_database
+from tests.support.servers import ServersOfTheRun, ask, create_database, drop_database, drop_topics
 
 _TESTS = Path(__file__).parent
 _OWNED = pytest.StashKey[ServersOfTheRun]()
@@ -74,9 +74,11 @@ def database(servers: Servers) -> Iterator[str]:
 
 
 @pytest.fixture
-def topic_prefix() -> str:
-    """A beginning for names of topics and groups that no other test uses."""
-    return f"t{uuid.uuid4().hex[:12]}."
+def topic_prefix(servers: Servers) -> Iterator[str]:
+    """A beginning for names of topics and groups that no other test uses. What topics have it at the end are deleted."""
+    prefix = f"t{uuid.uuid4().hex[:12]}."
+    yield prefix
+    drop_topics(servers, prefix)
 
 
 @pytest.fixture

@@ -14,9 +14,8 @@ from tests.support.servers import create_database, drop_database
 
 
 def installed(servers: Servers, data: Path, database: str) -> Installed:
-    return Installed.at(
-        data, kafka=servers.kafka, database_url=database, topic_prefix=f"t{uuid.uuid4().hex[:12]}.", partitions="2"
-    )
+    prefix = database.rpartition("/")[2] + "."
+    return Installed.at(data, kafka=servers.kafka, database_url=database, topic_prefix=prefix, partitions="2")
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def street(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         tmp_path_factory.mktemp("data"),
         kafka=servers.kafka,
         database_url=create_database(servers, name),
-        topic_prefix=f"t{uuid.uuid4().hex[:12]}.",
+        topic_prefix=f"{name}.",
         partitions="4",
     )
     assert installation.says("provision").code == 0

@@ -20,7 +20,7 @@ SEND_ONLY = ["https://www.googleapis.com/auth/gmail.send"]
 async def house(servers, tmp_path_factory):
     name = f"test_{uuid.uuid4().hex}"
     async with send_house(
-        servers, create_database(servers, name), f"t{name[5:17]}.", tmp_path_factory.mktemp("redrive"), rates="off"
+        servers, create_database(servers, name), f"{name}.", tmp_path_factory.mktemp("redrive"), rates="off"
     ) as found:
         yield found
     drop_database(servers, name)

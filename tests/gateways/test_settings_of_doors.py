@@ -21,7 +21,7 @@ def here(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         tmp_path_factory.mktemp("data"),
         kafka=servers.kafka,
         database_url=create_database(servers, name),
-        topic_prefix=f"t{uuid.uuid4().hex[:12]}.",
+        topic_prefix=f"{name}.",
         http=f"127.0.0.1:{a_free_port()}",
         smtp=f"127.0.0.1:{a_free_port()}",
         proxies="127.0.0.1",

@@ -18,7 +18,7 @@ def database_of_the_module(servers) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 async def connected_house(servers, database_of_the_module, tmp_path_factory) -> AsyncIterator[RefreshHouse]:
-    prefix, folder = f"t{uuid.uuid4().hex[:12]}.", tmp_path_factory.mktemp("house")
+    prefix, folder = database_of_the_module.rpartition("/")[2] + ".", tmp_path_factory.mktemp("house")
     async with refresh_house(servers, database_of_the_module, prefix, folder) as house:
         yield house
 

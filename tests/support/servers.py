@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import asyncpg
+from aiokafka.admin import AIOKafkaAdminClient
 
 from gateways.local_servers import LocalServers, Servers
 
@@ -96,8 +97,24 @@ def create_database(servers: Servers, name: str, *, template: str = "template0")
 
 
 def drop_database(servers: Servers, name: str) -> None:
-    """Drop it, whoever is still connected."""
+    """Drop it, whoever is still connected, and the topics whose names begin with it and a point."""
     _statement(servers.database_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    drop_topics(servers, f"{name}.")
+
+
+def drop_topics(servers: Servers, prefix: str) -> None:
+    """Delete topics whose names begin with `prefix`: a broker with thousands of them no longer answers in time."""
+
+    async def delete() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=servers.kafka)
+        await admin.start()
+        try:
+            if ours := [name for name in await admin.list_topics() if name.startswith(prefix)]:
+                await admin.delete_topics(ours)
+        finally:
+            await admin.close()
+
+    _by_itself(delete())
 
 
 def _statement(url: str, statement: str) -> None:
@@ -108,9 +125,13 @@ def _statement(url: str, statement: str) -> None:
         finally:
             await connection.close()
 
-    # A thread of its own, so that fixtures work in synchronous and asynchronous tests alike.
+    _by_itself(execute())
+
+
+def _by_itself(work: Coroutine[Any, Any, None]) -> None:
+    """In a thread of its own, so that fixtures work in synchronous and asynchronous tests alike."""
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, execute()).result(60)
+        thread.submit(asyncio.run, work).result(60)
 
 
 def _named_by_environment() -> Servers | None:
