@@ -278,7 +278,7 @@ async def deliver_sends(house: House, subscriptions: Any, refreshing: Any, lette
     from gateways.stores.mailbox_limits import MailboxLimits
     from gateways.stores.outgoing_mails import OutgoingMails
     from gateways.stores.rates import Rates
-    from handlers import delivery_effect, dispatch, send_connections, tiers
+    from handlers import delivery_effect, dispatch, send_connections, send_ends, tiers
     from handlers.accesses import Accesses
     from handlers.deliver import BESIDE_THE_CALL, Delivering
     from handlers.deliver_parts import Parts
@@ -298,13 +298,13 @@ async def deliver_sends(house: House, subscriptions: Any, refreshing: Any, lette
         SendReports(log),
     )
     mails = OutgoingMails(house.pool, house.keyring, house.blobs)
-    accesses, providers = Accesses(house.vault, refreshing), house.connectors.senders
+    accesses, providers = Accesses(house.vault, refreshing, scale=scale), house.connectors.senders
     limits = MailboxLimits(
         house.pool,
         Rates(house.pool),
         ALLOWED if settings.rates == "on" else WITHOUT_RATES,
         holder=worker,
-        seconds=timeout + 2 * BESIDE_THE_CALL * scale,
+        seconds=timeout + BESIDE_THE_CALL * scale,
     )
     parts = Parts(
         Claims(log, tail), mails, accesses, providers, limits, waits, reports, house.uses, measures, scale=scale
@@ -317,6 +317,7 @@ async def deliver_sends(house: House, subscriptions: Any, refreshing: Any, lette
         send_connections.effect(send_connections.FollowingConnections(due, reports, scale=scale)),
     )
     run_effects(house, subscriptions, effects, in_a_hurry=True)
+    run_effects(house, subscriptions, [send_ends.effect(send_ends.CountingEnds(due, measures))], in_a_hurry=False)
     in_background(house.stack, SendTimers(due, log, scale=scale).run(), measures.run())
 
 

@@ -18,6 +18,7 @@ DeferredCode = Literal[
     "answer_unreadable",
     "temporarily_refused",
     "token_unavailable",
+    "token_refused",
     "reauth_required",
     "worker_lost",
     "out_of_time",
@@ -29,6 +30,7 @@ RefusedCode = Literal[
     "recipients_refused",
     "message_refused",
     "message_too_large",
+    "message_too_large_for_scopes",
     "not_allowed",
     "scope_missing",
     "mailbox_disabled",
@@ -96,7 +98,7 @@ class InDoubt:
 
 @dataclass(frozen=True, slots=True)
 class TokenRefused:
-    """The provider does not take the access token (401); nothing went out. One refresh, and once more."""
+    """The provider does not take the access token (401); nothing went out. One refresh, once more, and then no more."""
 
 
 Answer = Accepted | Deferred | Refused | InDoubt | TokenRefused

@@ -48,6 +48,8 @@ from domain.send_state import Documents, Key, Send, Taken
 #: States in which nothing has gone out and nothing is under way.
 WAITING: Final = ("scheduled", "queued", "deferred")
 REDRIVEN: Final = ("failed", "dead_lettered", "uncertain")
+#: Why a send is deferred that goes on as soon as its mailbox is connected again.
+FOR_ACCESS: Final = ("reauth_required", "token_refused")
 
 
 def needs(command: SendCommand, key: str) -> list[Key]:
@@ -206,7 +208,7 @@ def _start(send: Send, command: StartSend, now: datetime) -> list[SendEvent]:
 
 
 def _wake(send: Send, command: WakeSend, now: datetime) -> list[SendEvent]:
-    waits = send.state == "deferred" and send.waits_for == "reauth_required"
+    waits = send.state == "deferred" and send.waits_for in FOR_ACCESS
     return [_again(send, command, now)] if waits and send.connection == command.connection else []
 
 

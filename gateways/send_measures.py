@@ -1,4 +1,5 @@
-"""How sends are doing, for Prometheus: how many wait in which state, how soon they are tried, what came of each attempt."""
+"""How sends are doing, for Prometheus: how many wait in which state, how soon they are tried, what came of each attempt, and
+how each of them ended."""
 
 import asyncio
 import logging
@@ -40,6 +41,12 @@ class SendMeasures:
             ["provider", "outcome", "code"],
             registry=registry,
         )
+        self._ended = Counter(
+            "postledger_sends_ended_total",
+            "Sends that have ended, by how and why",
+            ["provider", "status", "code"],
+            registry=registry,
+        )
         self._open = Gauge(
             "postledger_sends_open", "Sends in which something is still to happen", ["status"], registry=registry
         )
@@ -52,6 +59,9 @@ class SendMeasures:
 
     def attempted(self, provider: Provider, outcome: str, code: str | None) -> None:
         self._attempts.labels(provider, outcome, code or "").inc()
+
+    def ended(self, provider: str | None, status: str, code: str | None) -> None:
+        self._ended.labels(provider or "", status, code or "").inc()
 
     async def run(self) -> None:
         """Until cancelled; an unreachable Postgres is waited for."""

@@ -8,14 +8,14 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from domain.attachments import AttachmentDeleted, DeleteAttachment
 from domain.users import UserDeleted
+from handlers.command_log import AppendsCommands
 from handlers.effector import Effect
 from schemas import commands, events, topics
 from schemas.envelope import Record
-from schemas.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +70,6 @@ class KnowsAttachments(Protocol):
     async def orphans(self, blobs: Sequence[str]) -> list[str]:
         """Those of these blobs that no event has ever named; none where that can't be known now."""
         ...
-
-
-class AppendsCommands(Protocol):
-    async def command(
-        self, topic: str, key: str, command: Any, *, vocabulary: Vocabulary, subject: str, command_id: str | None = None
-    ) -> Any: ...
 
 
 def effect(blobs: KeepsFiles, known: KnowsAttachments) -> Effect:

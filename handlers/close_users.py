@@ -4,8 +4,8 @@ from typing import Final, Protocol
 
 from domain.connection_commands import CloseUser
 from domain.users import UserDeleted
+from handlers.command_log import AppendsCommands
 from handlers.effector import Effect
-from handlers.reporting import AppendsCommands
 from schemas import commands, events, topics
 from schemas.envelope import Record
 

@@ -11,12 +11,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
-from domain.connection_events import Call
+from domain.connection_events import Call, Provider
 from domain.delivery import Accepted, Answer, Deferred, InDoubt, Refused, TokenRefused
 from domain.outgoing import Traces
 from domain.send_commands import ClaimAttempt, ReportAttempt
 from domain.send_events import AttemptRefused, AttemptStarted
-from handlers.accesses import Revoked
+from handlers.accesses import AccessRefused, Revoked
 from handlers.deliver_parts import Notes, NotGranted, Opened, Parts, Trace
 from handlers.pauses import Pauses
 from handlers.refresh_parts import TokenUnavailable
@@ -55,12 +55,9 @@ class Delivering:
             return await self._parts.waits.put(replace(work, due=busy), trace_of(record))
         opened: Opened | None = None
         try:
-            known: Answer | None = self._pauses.answer(work.mailbox)
+            known = self._pauses.answer(work.mailbox) or await self._refusal(work.connection)
             if known is None:
                 opened, known = await self._opened(work)
-            if known is None:
-                wait = await limits.wait_for_rate(work.provider, work.mailbox)
-                known = Deferred("rate_limited", wait, counted=False) if wait else None
             await self._try(work, record, opened, known)
         finally:
             await self._parts.mails.close(opened)
@@ -71,6 +68,11 @@ class Delivering:
         seconds = LATER_SECONDS * self._parts.scale + self._pauses.behind(work.connection)
         wait = Deferred("mailbox_busy", seconds, counted=False)
         await self._try(work, record, None, wait)
+
+    async def _refusal(self, connection: str) -> Answer | None:
+        """What comes of it where the provider has refused all that we have to call it with; None where it may be asked."""
+        refused = await self._parts.accesses.refusal(connection)
+        return None if refused is None else self._without_token(connection, refused)
 
     async def _opened(self, work: DeliverSend) -> tuple[Opened | None, Answer | None]:
         """The mail, None where it is gone for good; or what comes of an attempt because it can't be read.
@@ -100,6 +102,7 @@ class Delivering:
             granted.provider, max(0.0, datetime.now(UTC).timestamp() - record.timestamp_ms / 1000)
         )
         notes = Notes(parts.decider, granted, trace, ends_at=ends_at)
+        known = known or await self._without_permit(granted.provider, work.mailbox)
         try:
             answer = known or await self._answer(granted, opened, notes)
         except NotGranted as why:
@@ -108,6 +111,15 @@ class Delivering:
         if known is None:
             self._pauses.heard(work.mailbox, answer)
         await self._report(granted, answer, trace)
+
+    async def _without_permit(self, provider: Provider, mailbox: str) -> Answer | None:
+        """Takes a permit for an attempt that was granted: work that comes twice has none. Without one, what comes of it."""
+        try:
+            wait = await self._parts.limits.wait_for_rate(provider, mailbox)
+        except Exception:  # the provider holds its limits itself
+            log.exception("a mailbox's sends are not counted")
+            return None
+        return Deferred("rate_limited", wait, counted=False) if wait else None
 
     async def _come_back(self, work: DeliverSend, next_at: datetime | None, trace: Trace) -> None:
         """Work of before the last deferral is dropped: what was deferred has work of its own, and a timer beside it."""
@@ -128,7 +140,7 @@ class Delivering:
         except Revoked:
             return Refused("connection_revoked")
         except TokenUnavailable as none:
-            return _without_token(none)
+            return self._without_token(granted.connection, none)
         except TimeoutError:
             return InDoubt("timed_out") if notes.touched else Deferred("timed_out")
         except NotGranted:
@@ -138,19 +150,35 @@ class Delivering:
             return InDoubt("connection_lost") if notes.touched else Deferred("client_broken")
 
     async def _with_access(self, granted: AttemptStarted, opened: Opened, notes: Notes) -> Answer:
-        refused: int | None = None
-        for _ in range(2):
-            access, version = await self._parts.accesses.access(
-                granted.connection, opened.address, opened.scopes, refused=refused
-            )
+        accesses, refused = self._parts.accesses, None
+        while True:
+            access, version = await accesses.access(granted.connection, opened.address, opened.scopes, refused=refused)
             answer = await self._parts.providers[granted.provider].send(
                 opened.mail, access, _traces(granted, notes), notes
             )
             self._note(granted, answer)
-            if not isinstance(answer, TokenRefused):
-                return answer
-            refused = version
-        return Deferred("token_unavailable")
+            match answer:
+                case TokenRefused() if refused is None:
+                    refused = version
+                case TokenRefused():
+                    raise accesses.refused(granted.connection, version, "token_refused")
+                case Deferred(code="reauth_required"):
+                    accesses.refused(granted.connection, version, "reauth_required")
+                    return answer
+                case Accepted():
+                    accesses.taken(granted.connection)
+                    return answer
+                case _:
+                    return answer
+
+    def _without_token(self, connection: str, none: TokenUnavailable) -> Deferred:
+        """One after the other comes back, and not all at once to hear the same."""
+        if none.reauth:
+            return Deferred("reauth_required", counted=False)
+        if isinstance(none, AccessRefused):
+            seconds = (none.retry_after or 0.0) + self._pauses.behind(connection)
+            return Deferred(none.code, seconds, counted=False)
+        return Deferred("token_unavailable", none.retry_after, counted=False)
 
     def _note(self, granted: AttemptStarted, answer: Answer) -> None:
         outcome: Any = (
@@ -170,12 +198,6 @@ class Delivering:
             except Exception:  # what a provider said is worth less than that its outcome is told
                 log.exception("a provider's words are lost", extra={"send": granted.send})
         await self._parts.reports.tell_surely(report, trace)
-
-
-def _without_token(none: TokenUnavailable) -> Deferred:
-    if none.reauth:
-        return Deferred("reauth_required", counted=False)
-    return Deferred("token_unavailable", none.retry_after, counted=False)
 
 
 def _traces(granted: AttemptStarted, notes: Notes) -> Traces:

@@ -1,7 +1,7 @@
 """What delivering needs of the house: see `deliver.py`."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,6 +62,10 @@ class LimitsMailboxes(Protocol):
         """0, with a permit taken; or the seconds until there are permits again."""
         ...
 
+    async def spent(self, provider: Provider, mailbox: str, cost: int) -> None:
+        """Counts what was done without a permit."""
+        ...
+
     async def take(self, provider: Provider, mailbox: str) -> Any:
         """One of the few sends at a time that the mailbox is allowed; None where there is none left."""
         ...
@@ -80,7 +84,9 @@ class SendsMail(Protocol):
 
     async def send(self, mail: OutgoingMail, access: Access, traces: Traces, notes: Any) -> Answer: ...
 
-    async def look(self, traces: Traces, access: Access, *, last: bool) -> Found: ...
+    async def look(self, traces: Traces, access: Access, *, last: bool, spends: Callable[[int], None]) -> Found:
+        """`spends` is told what it takes of what the provider allows the mailbox."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any, Final, Protocol
 
 from domain.attachments import UseAttachment
 from domain.send_events import AttemptDeferred, AttemptInDoubt, SendDeadLettered, SendDispatched, SendRequested
+from handlers.command_log import AppendsCommands
 from handlers.effector import Effect
-from handlers.send_reports import AppendsCommands
 from handlers.tiers import Waits, trace_of
 from schemas import commands, events, topics
 from schemas.envelope import Record

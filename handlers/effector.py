@@ -44,7 +44,7 @@ class Effect:
     """One effect: its permanent name, the topics it follows, the types it acts on, and what it does.
 
     `wants` is asked before the record is read any further: most are nobody's business. `concurrency` is how many are acted on
-    at once of each topic, `width` how many of one key, for all topics or by topic. Where more than `waiting` of one key wait,
+    at once of each topic, `width` how many of one key, for all topics, by topic or by record. Where more than `waiting` wait,
     `surplus` is done with the rest in place of `act`; of work of a `distinct` type only the first on each subject waits, as
     what comes behind it says the same. `truth`: whether void records have to be passed over, and a gap is an error.
     `drain_seconds`: how long what has begun may go on when the process ends; where another process takes over, it is then
@@ -57,7 +57,7 @@ class Effect:
     wants: type | tuple[type, ...]
     act: Act
     concurrency: int = 8
-    width: int | Mapping[str, int] = 1
+    width: int | Mapping[str, int] | Callable[[Record], int] = 1
     waiting: int | None = None
     surplus: Act | None = None
     unfinished: int = UNFINISHED
@@ -123,8 +123,7 @@ class Effector:
         wanted = effect.wants if isinstance(effect.wants, tuple) else (effect.wants,)
         self._kinds = frozenset(effect.vocabulary.types[kind] for kind in wanted)
         self._distinct = frozenset(effect.vocabulary.types[kind] for kind in effect.distinct)
-        width = effect.width
-        self._width = {topic: width if isinstance(width, int) else width[topic] for topic in effect.topics}
+        self._width = _width_of(effect.width)
         self._room = {topic: asyncio.Semaphore(effect.concurrency) for topic in effect.topics}
         self._shares: dict[Place, Share] = {}
         self._left: set[asyncio.Task[None]] = set()
@@ -211,7 +210,7 @@ class Effector:
             lane.waiting.append(record)
             if distinct:
                 lane.subjects.add(_subject(record))
-            if lane.workers < self._width[record.topic]:
+            if lane.workers < self._width(record):
                 lane.workers += 1
                 self._spawn(share, self._work_off(place, share, record.key, lane))
         if len(share.unfinished) > self.effect.unfinished and not share.paused and self.subscription is not None:
@@ -285,6 +284,12 @@ class Effector:
     def _seek(self, place: Place, offset: int) -> None:
         if self.subscription is not None:
             self.subscription.seek(*place, offset)
+
+
+def _width_of(width: int | Mapping[str, int] | Callable[[Record], int]) -> Callable[[Record], int]:
+    if isinstance(width, int):
+        return lambda _: width
+    return width if callable(width) else lambda record: width[record.topic]
 
 
 def _kind(record: Record) -> str:

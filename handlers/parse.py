@@ -4,12 +4,12 @@ from typing import Any, Final, Literal, Protocol
 
 from domain.mailbox_commands import ReportParsed
 from domain.mailbox_events import MessageReceived
+from handlers.command_log import AppendsCommands
 from handlers.effector import Effect
 from handlers.mailboxes import KeepsKeys, ParsesMail, PreparesMail
 from schemas import commands, events, topics
 from schemas.envelope import Record
 from schemas.raw_mail import RawMail
-from schemas.vocabulary import Vocabulary
 
 NAME: Final = "parse"
 
@@ -21,12 +21,6 @@ class ReadsRawMail(Protocol):
     async def value(self, partition: int, offset: int) -> bytes:
         """A record of `mail.raw`; LookupError where it is no longer kept, any other error where it can't be read now."""
         ...
-
-
-class AppendsCommands(Protocol):
-    async def command(
-        self, topic: str, key: str, command: Any, *, vocabulary: Vocabulary, subject: str, command_id: str | None = None
-    ) -> Any: ...
 
 
 class ParsesLater:

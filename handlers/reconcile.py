@@ -5,6 +5,7 @@ be still a draft.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -37,7 +38,9 @@ class Reconciling:
     async def act(self, work: LookForSend, record: Record) -> None:
         """One look, and what follows from it."""
         following = retry.look_at(work.number + 1, work.first, self._parts.scale)
-        found = await self._found(work, last=following is None)
+        spent: list[int] = []
+        found = await self._found(work, spent.append, last=following is None)
+        await self._count(work, sum(spent))
         trace = trace_of(record)
         if following is not None and (seconds := _seconds_to_another(work, found)) is not None:
             due = max(following, datetime.now(UTC) + timedelta(seconds=seconds))
@@ -56,17 +59,27 @@ class Reconciling:
                 report = ReportReconciled(*about, "unknown", scale=self._parts.scale)
         await self._parts.reports.tell_surely(report, trace)
 
-    async def _found(self, work: LookForSend, *, last: bool) -> Found:
+    async def _count(self, work: LookForSend, spent: int) -> None:
+        """A look is held back by no count of ours, for what it shows can't wait; sends do, in its place."""
+        try:
+            await self._parts.limits.spent(work.provider, work.mailbox, spent)
+        except Exception:  # the provider holds its limits itself
+            log.exception("looks at a mailbox are not counted")
+
+    async def _found(self, work: LookForSend, spends: Callable[[int], None], *, last: bool) -> Found:
         known = await self._parts.mails.address(work.connection)
         if known is None:
             return NotProven("not_allowed")
         traces = Traces(work.message_id, work.send, work.draft, work.draft_message, transmitted=work.draft is None)
+        accesses, sender = self._parts.accesses, self._parts.providers[work.provider]
         try:
-            access, version = await self._parts.accesses.access(work.connection, *known)
-            found = await self._parts.providers[work.provider].look(traces, access, last=last)
+            access, version = await accesses.access(work.connection, *known)
+            found = await sender.look(traces, access, last=last, spends=spends)
             if isinstance(found, TokenRefused):
-                access, _ = await self._parts.accesses.access(work.connection, *known, refused=version)
-                found = await self._parts.providers[work.provider].look(traces, access, last=last)
+                access, version = await accesses.access(work.connection, *known, refused=version)
+                found = await sender.look(traces, access, last=last, spends=spends)
+            if isinstance(found, TokenRefused):
+                raise accesses.refused(work.connection, version, "token_refused")
         except Revoked:
             return NotProven("not_allowed")
         except TokenUnavailable as none:
@@ -75,7 +88,7 @@ class Reconciling:
             log.exception("a look failed", extra={"send": work.send})
             return NotProven("server_error")
         self._parts.uses.note(work.connection, work.user, Call(datetime.now(UTC), "look", "reconcile", work.send, "ok"))
-        return NotProven("token_unavailable") if isinstance(found, TokenRefused) else found
+        return found
 
 
 def _seconds_to_another(work: LookForSend, found: Found) -> float | None:

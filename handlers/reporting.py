@@ -1,16 +1,8 @@
 """How effects tell connections' decider what came of what they did."""
 
-from typing import Any, Protocol
-
 from domain.connection_commands import ReportRefresh, ReportRevocation, ReportUse
+from handlers.command_log import AppendsCommands
 from schemas import commands, topics
-from schemas.vocabulary import Vocabulary
-
-
-class AppendsCommands(Protocol):
-    async def command(
-        self, topic: str, key: str, command: Any, *, vocabulary: Vocabulary, subject: str, command_id: str | None = None
-    ) -> Any: ...
 
 
 class Reports:

@@ -22,6 +22,8 @@ class WaitingSend(Protocol):
     def send(self) -> str: ...
     @property
     def user(self) -> str: ...
+    @property
+    def traceparent(self) -> str | None: ...
 
 
 class FindsSends(Protocol):
@@ -43,20 +45,27 @@ class FollowingConnections:
     async def act(self, event: Any, record: Record) -> None:
         """Each command's id derives from the event: asked for again, it changes nothing."""
         if isinstance(event, ConnectionAuthorised):
-            waiting = await self._sends.waiting_for(event.connection)
-            commands: list[Any] = [WakeSend(one.send, one.user, event.connection, self._scale) for one in waiting]
+            found = await self._sends.waiting_for(event.connection)
+            commands: list[Any] = [WakeSend(one.send, one.user, event.connection, self._scale) for one in found]
         else:
-            held = await self._sends.held_by(event.connection, event.user)
+            found = await self._sends.held_by(event.connection, event.user)
             known = (await self._sends.connections([event.user])).get(event.user, [])
             left = [one for one in known if one.connection != event.connection] if event.by != "user_deleted" else []
             by: Any = "user_deleted" if event.by == "user_deleted" else "connection_revoked"
-            commands = [StopSend(one.send, one.user, event.connection, by, left) for one in held]
-        for start in range(0, len(commands), AT_ONCE):
-            told = [
-                self._reports.tell(command, trace_of(record), command_id=f"{record.source}/{command.send}")
-                for command in commands[start : start + AT_ONCE]
-            ]
-            await asyncio.gather(*told)
+            commands = [StopSend(one.send, one.user, event.connection, by, left) for one in found]
+        told = [(command, _trace_of(one, record)) for one, command in zip(found, commands, strict=True)]
+        for start in range(0, len(told), AT_ONCE):
+            await asyncio.gather(
+                *[
+                    self._reports.tell(command, trace, command_id=f"{record.source}/{command.send}")
+                    for command, trace in told[start : start + AT_ONCE]
+                ]
+            )
+
+
+def _trace_of(send: WaitingSend, record: Record) -> Mapping[str, str]:
+    """A send stays in its own trace; where none is known, it goes on in that of the connection."""
+    return {"traceparent": send.traceparent} if send.traceparent else trace_of(record)
 
 
 def effect(following: FollowingConnections) -> Effect:

@@ -4,26 +4,12 @@ import asyncio
 import logging
 import random
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
+from handlers.command_log import AppendsCommands
 from schemas import commands, topics
-from schemas.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
-
-
-class AppendsCommands(Protocol):
-    async def command(
-        self,
-        topic: str,
-        key: str,
-        command: Any,
-        *,
-        vocabulary: Vocabulary,
-        subject: str,
-        command_id: str | None = None,
-        trace: Mapping[str, str] | None = None,
-    ) -> Any: ...
 
 
 class SendReports:

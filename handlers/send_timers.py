@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 from domain.send_commands import DoubtAttempt, KnownConnection, StartSend
-from handlers.send_reports import AppendsCommands
+from handlers.command_log import AppendsCommands
 from schemas import commands, topics
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ class DueSend(Protocol):
     def kind(self) -> str: ...
     @property
     def attempt(self) -> int: ...
+    @property
+    def traceparent(self) -> str | None: ...
 
 
 class ClaimsSends(Protocol):
@@ -84,6 +86,7 @@ class SendTimers:
             vocabulary=commands.SEND,
             subject=due.send,
             command_id=f"send/{due.send}/{due.kind}@{due.due.timestamp():.3f}",
+            trace={"traceparent": due.traceparent} if due.traceparent else None,
         )
 
 

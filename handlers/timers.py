@@ -8,11 +8,11 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from domain.mailbox_commands import ExpireMailbox, PurgeMailbox
+from handlers.command_log import AppendsCommands
 from schemas import commands, topics
-from schemas.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +42,6 @@ class ClaimsTimers(Protocol):
     async def claim(self, limit: int) -> Sequence[Timer]:
         """Due timers that nobody has claimed, claimed for us."""
         ...
-
-
-class AppendsCommands(Protocol):
-    async def command(
-        self, topic: str, key: str, command: Any, *, vocabulary: Vocabulary, subject: str, command_id: str | None = None
-    ) -> Any: ...
 
 
 class Destroys(Protocol):

@@ -2,7 +2,9 @@
 
 One receiver in trouble must not hold up another, nor its own deliveries the queue. Each has a few attempts in flight. While
 it fails it has one, and what comes for it meanwhile goes back to a retry tier as it is, without counting as an attempt; so
-does what comes for one that asked to be left alone (429, 503), or has very much waiting.
+does what comes for one that asked to be left alone (429, 503), or has very much waiting. URLs that sends bring along are of
+many hosts and in one lane, that of their account: there a few wait for each host, and the lane is wide enough for several
+hosts of which every attempt hangs.
 
 It will be asked again after a crash: then the receiver may hear the same `webhook-id` once more, and what was reported is
 known. At least once is what is promised.
@@ -13,14 +15,14 @@ import logging
 import random
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from domain.callbacks import LONGEST_ASKED, Answer, Callback, ReportCallback, Target
+from handlers.command_log import AppendsCommands
 from handlers.effector import Effect
-from handlers.webhook_facts import AppendsCommands
 from handlers.webhook_queue import Queue
 from schemas import commands, topics
 from schemas.envelope import Record, first
@@ -32,8 +34,11 @@ NAME: Final = "webhook-deliver"
 #: Attempts in flight in all, and of one endpoint that is well.
 AT_ONCE: Final = 512
 IN_FLIGHT: Final = 8
-#: Deliveries of one endpoint that wait here; more go to a retry tier.
+#: Deliveries of one lane that wait here; more go to a retry tier.
 WAITING: Final = 200
+#: Of URLs that an account's sends brought along: deliveries begun at once, and those of one host that wait among them.
+OF_ACCOUNT: Final = 96
+OF_HOST: Final = 8
 #: What may be unfinished of a partition.
 UNFINISHED: Final = 5000
 #: Seconds for which what can't be tried now is put off, which a scale shortens: twice as long for each failure in a row.
@@ -41,6 +46,8 @@ PUT_OFF_SECONDS: Final = 5.0
 LONGEST_PUT_OFF_SECONDS: Final = 300.0
 #: Statuses by which a receiver asks to be left alone.
 SLOW_DOWN: Final = frozenset({429, 503})
+#: What the ids of endpoints begin with, which are keys as those of accounts are.
+ENDPOINT: Final = "whk_"
 #: Receivers that are remembered.
 REMEMBERED: Final = 10_000
 #: Seconds that what has begun gets where the process ends.
@@ -70,8 +77,34 @@ class Receiver:
     """How one is doing. `rests_until` is by the event loop's clock."""
 
     in_flight: int = 0
+    waiting: int = 0
     failures: int = 0
     rests_until: float = 0.0
+    ended: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    @property
+    def spared(self) -> bool:
+        """Whether it is not to be asked at the moment."""
+        return self.rests_until > asyncio.get_running_loop().time() or bool(self.failures and self.in_flight)
+
+    async def begins(self) -> bool:
+        """Whether another attempt may be made, which is in flight then; waits for its turn where a few wait at most."""
+        if not self.spared and self.in_flight >= IN_FLIGHT and self.waiting < OF_HOST:
+            self.waiting += 1
+            try:
+                async with self.ended:
+                    await self.ended.wait_for(lambda: self.spared or self.in_flight < IN_FLIGHT)
+            finally:
+                self.waiting -= 1
+        if self.spared or self.in_flight >= IN_FLIGHT:
+            return False
+        self.in_flight += 1
+        return True
+
+    async def ends(self) -> None:
+        self.in_flight -= 1
+        async with self.ended:
+            self.ended.notify_all()
 
 
 class Delivers:
@@ -99,9 +132,8 @@ class Delivers:
         """Makes one attempt, unless its receiver is to be spared."""
         target = await self._targets.target(work.callback) if work.callback.endpoint is None else None
         receiver = self._receiver(_receiver_of(work.callback, target))
-        if receiver.rests_until > asyncio.get_running_loop().time() or (receiver.failures and receiver.in_flight):
+        if not await receiver.begins():
             return await self._put_off(work, record, receiver)
-        receiver.in_flight += 1
         try:
             target = target or await self._targets.target(work.callback)
             if target.attempts >= work.attempt:
@@ -110,7 +142,7 @@ class Delivers:
             if target.refused is None:
                 self._learn(receiver, answer)
         finally:
-            receiver.in_flight -= 1
+            await receiver.ends()
         return await self._report(work, answer, record)
 
     async def put_off(self, work: Attempt, record: Record) -> None:
@@ -185,6 +217,10 @@ def _receiver_of(callback: Callback, target: Target | None) -> str:
     return callback.key if target is None else f"{callback.key} {urlsplit(target.url).netloc.lower()}"
 
 
+def _width(record: Record) -> int:
+    return IN_FLIGHT if record.key.startswith(ENDPOINT) else OF_ACCOUNT
+
+
 def effect(delivers: Delivers) -> Effect:
     return Effect(
         NAME,
@@ -193,7 +229,7 @@ def effect(delivers: Delivers) -> Effect:
         Attempt,
         delivers.act,
         concurrency=AT_ONCE,
-        width=IN_FLIGHT,
+        width=_width,
         waiting=WAITING,
         surplus=delivers.put_off,
         unfinished=UNFINISHED,

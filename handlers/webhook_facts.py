@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from domain.callbacks import Callback, RequestCallback
 from domain.fields import Sealed
 from domain.webhook_words import OF_CONNECTIONS, OF_MAILBOXES, OF_SENDS, Said, said
+from handlers.command_log import AppendsCommands
 from handlers.effector import Effect
 from schemas import commands, events, topics
 from schemas.envelope import Record, Source, first
@@ -54,20 +55,6 @@ class FindsEndpoints(Protocol):
     async def shown(self, source: Source) -> bool:
         """Whether every table that shows events of this record's topic is past it."""
         ...
-
-
-class AppendsCommands(Protocol):
-    async def command(
-        self,
-        topic: str,
-        key: str,
-        command: Any,
-        *,
-        vocabulary: Vocabulary,
-        subject: str,
-        command_id: str | None = None,
-        trace: Any = None,
-    ) -> Any: ...
 
 
 class Tells:

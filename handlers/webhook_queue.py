@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol
 
 from domain.callbacks import CallbackAbandoned, CallbackDeferred, CallbackRequested, CallbackResent
 from domain.webhooks import DisableWebhook
+from handlers.command_log import AppendsCommands
 from handlers.context import KeepsDeadLetters
 from handlers.effector import Effect
-from handlers.webhook_facts import AppendsCommands
 from schemas import commands, events, topics
 from schemas.envelope import Headers, Record, command_headers, first
 from schemas.topics import WEBHOOK_DELIVER, WEBHOOK_RETRY

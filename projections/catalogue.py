@@ -5,11 +5,14 @@ from typing import Final
 from projections import (
     accounts,
     attachments,
+    connection_feed,
     connections,
+    decisions,
     deliveries,
     feed,
     mailboxes,
     messages,
+    send_feed,
     sends,
     timers,
     users,
@@ -27,8 +30,11 @@ PROJECTIONS: Final[tuple[Projection, ...]] = (
     attachments.PROJECTION,
     webhooks.PROJECTION,
     connections.PROJECTION,
+    connection_feed.PROJECTION,
     sends.PROJECTION,
+    send_feed.PROJECTION,
     deliveries.PROJECTION,
+    *decisions.PROJECTIONS,
 )
 
 

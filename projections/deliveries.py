@@ -39,6 +39,8 @@ create table deliveries (
 );
 create index deliveries_endpoint on deliveries (endpoint, position desc);
 create index deliveries_pending on deliveries (endpoint) where status = 'pending';
+create index deliveries_message on deliveries (message, position desc) where message is not null;
+create index deliveries_callbacks on deliveries (account, position desc) where endpoint is null;
 """
 ROW: Final = (
     "delivery, account, endpoint, type, message, body, url, user_id, status, attempts, next_at, created_at, partition, "
@@ -158,6 +160,55 @@ async def of_endpoint(
         f"select {ROW} from deliveries where endpoint = $1 and ($2::bigint is null or position < $2) "  # noqa: S608 - names of our own
         "and ($3::text is null or status = $3) order by position desc limit $4",
         endpoint,
+        before,
+        status,
+        limit,
+    )
+    return [DeliveryRow(*row) for row in rows]
+
+
+async def about(pool: "Pool[Any]", account: str, message: str, delivery: str) -> DeliveryRow | None:
+    """The delivery of this id that tells the account of this message."""
+    row = await pool.fetchrow(
+        f"select {ROW} from deliveries where delivery = $1 and account = $2 and message = $3",  # noqa: S608 - names of our own
+        delivery,
+        account,
+        message,
+    )
+    return DeliveryRow(*row) if row else None
+
+
+async def message_of(pool: "Pool[Any]", delivery: str) -> str | None:
+    """The message that a delivery tells of, if it is there and tells of one."""
+    found: str | None = await pool.fetchval("select message from deliveries where delivery = $1", delivery)
+    return found
+
+
+async def of_message(
+    pool: "Pool[Any]", account: str, message: str, *, limit: int, before: int | None = None, status: str | None = None
+) -> list[DeliveryRow]:
+    """What tells the account of the message, whomever it is told to; otherwise as `of_endpoint`."""
+    rows = await pool.fetch(
+        f"select {ROW} from deliveries where message = $1 and account = $2 and ($3::bigint is null or position < $3) "  # noqa: S608 - names of our own
+        "and ($4::text is null or status = $4) order by position desc limit $5",
+        message,
+        account,
+        before,
+        status,
+        limit,
+    )
+    return [DeliveryRow(*row) for row in rows]
+
+
+async def of_callbacks(
+    pool: "Pool[Any]", account: str, *, limit: int, before: int | None = None, status: str | None = None
+) -> list[DeliveryRow]:
+    """Deliveries to where sends themselves say that they be told of; otherwise as `of_endpoint`."""
+    rows = await pool.fetch(
+        f"select {ROW} from deliveries where account = $1 and endpoint is null "  # noqa: S608 - names of our own
+        "and ($2::bigint is null or position < $2) and ($3::text is null or status = $3) "
+        "order by position desc limit $4",
+        account,
         before,
         status,
         limit,

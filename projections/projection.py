@@ -15,7 +15,7 @@ COPIED: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """An event as projections see it: where it stands, what caused it, and what it says."""
+    """An event as projections see it: where it stands, what caused it, in which trace (W3C), and what it says."""
 
     topic: str
     partition: int
@@ -26,6 +26,7 @@ class Folded:
     key: str
     causation: str
     event: Any
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)

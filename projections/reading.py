@@ -64,6 +64,7 @@ class Reader:
             record.key,
             headers.get("causationid", b"").decode(),
             self._vocabulary.decode(kind, record.value),
+            headers["traceparent"].decode("ascii", "replace") if "traceparent" in headers else None,
         )
 
 

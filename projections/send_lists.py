@@ -129,17 +129,3 @@ async def attempts_of(pool: "Pool[Any]", sends: Sequence[str]) -> dict[str, list
     for row in rows:
         found.setdefault(row["send"], []).append(AttemptRow(*row))
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a request led to no send of this id: `repeated` where `of` stands for its idempotency key."""
-
-    reason: str
-    of: str | None
-
-
-async def refusal(pool: "Pool[Any]", send: str) -> Refusal | None:
-    """None of a send that is there, or that nothing has been decided on."""
-    row = await pool.fetchrow("select reason, of_send from send_refusals where send = $1", send)
-    return Refusal(*row) if row else None

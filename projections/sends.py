@@ -1,11 +1,7 @@
-"""Sends: what was asked, what state each is in, each attempt at it, and when a timer has to look after it.
-
-What was asked and led to no send of its own is noted as well, for who was not told in time.
-"""
+"""Sends: what was asked, what state each is in, each attempt at it, and when a timer has to look after it."""
 
 from typing import Any, Final
 
-from domain.outcomes import CommandFailed
 from domain.send_events import (
     AttemptDeferred,
     AttemptFailed,
@@ -18,8 +14,6 @@ from domain.send_events import (
     SendFailed,
     SendMoved,
     SendRedriven,
-    SendRefused,
-    SendRepeated,
     SendRequested,
     SendSent,
     SendUncertain,
@@ -59,7 +53,8 @@ create table sends (
     partition integer not null,
     position bigint not null,
     key_digest text,
-    body_digest text not null
+    body_digest text not null,
+    traceparent text
 );
 create index sends_user on sends (user_id, send desc);
 create index sends_owner on sends (owner, send desc);
@@ -80,11 +75,6 @@ create table send_attempts (
     refused text,
     primary key (send, number)
 );
-create table send_refusals (
-    send text primary key,
-    reason text not null,
-    of_send text
-);
 alter table sends alter message set storage external
 """
 
@@ -98,9 +88,9 @@ async def _fold(connection: "Connection[Any]", events: list[Folded]) -> None:
 REQUESTED: Final = """
 insert into sends (send, user_id, owner, status, message_id, message, blob, callback, attachments, recipients, size, named,
     connection, created_at, scheduled_at, next_at, attempt, due, due_kind, partition, position, key_digest,
-    body_digest)
+    body_digest, traceparent)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, $14, $14, 0, $14,
-    case when $14::timestamptz is null then null else 'start' end, $15, $16, $17, $18)
+    case when $14::timestamptz is null then null else 'start' end, $15, $16, $17, $18, $19)
 """
 MOVED: Final = "update sends set scheduled_at = $2, next_at = $2, due = $2 where send = $1"
 DISPATCHED: Final = """
@@ -126,7 +116,9 @@ update sends set status = 'sent', code = null, next_at = null, due = null, due_k
 ENDED: Final = """
 update sends set status = $2, code = $3, next_at = null, due = null, due_kind = null, ended_at = $4 where send = $1
 """
-REDRIVEN: Final = "update sends set status = 'queued', code = null, ended_at = null where send = $1"
+REDRIVEN: Final = """
+update sends set status = 'queued', code = null, ended_at = null, traceparent = coalesce($2, traceparent) where send = $1
+"""
 
 Statement = tuple[str, tuple[Any, ...]]
 ENDS: Final[dict[type, str]] = {SendFailed: "failed", SendDeadLettered: "dead_lettered", SendUncertain: "uncertain"}
@@ -142,7 +134,7 @@ def _statements(seen: Folded) -> list[Statement]:  # noqa: PLR0911 - one return 
         case SendDispatched():
             return [(DISPATCHED, (event.send, event.connection, event.provider, event.overdue_at))]
         case SendRedriven():
-            return [(REDRIVEN, (event.send,))]
+            return [(REDRIVEN, (event.send, seen.traceparent))]
         case SendSent():
             return [(SENT, (event.send, seen.at, event.provider_message_id, event.thread_id))]
         case SendCancelled():
@@ -210,35 +202,14 @@ def _requested(seen: Folded) -> tuple[Any, ...]:
         seen.position,
         event.key,
         event.body,
+        seen.traceparent,
     )
-
-
-#: `repeated`: another send stands for the idempotency key. A command that failed may be about a send that is there.
-REFUSED: Final = """
-insert into send_refusals (send, reason, of_send) select $1, $2, $3
-where not exists (select from sends where send = $1) on conflict (send) do nothing
-"""
-
-
-async def _refused(connection: "Connection[Any]", events: list[Folded]) -> None:
-    await connection.executemany(REFUSED, [_refusal(seen) for seen in events])
-
-
-def _refusal(seen: Folded) -> tuple[str, str, str | None]:
-    event = seen.event
-    match event:
-        case SendRefused():
-            return event.send, event.reason, event.of
-        case SendRepeated():
-            return event.send, "repeated", event.of
-        case _:
-            return seen.subject, "failed", None
 
 
 PROJECTION: Final = Projection(
     name="sends",
     topic=topics.SEND_EVENTS.name,
-    tables=("sends", "send_attempts", "send_refusals"),
+    tables=("sends", "send_attempts"),
     ddl=DDL,
     folds={
         (
@@ -257,6 +228,5 @@ PROJECTION: Final = Projection(
             SendUncertain,
             SendRedriven,
         ): _fold,
-        (SendRefused, SendRepeated, CommandFailed): _refused,
     },
 )

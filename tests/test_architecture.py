@@ -72,7 +72,9 @@ def named(path: Path, line: int | None = None) -> str:
 
 def test_imports_point_inward() -> None:
     """The contracts of pyproject.toml hold. In a process of its own: the linter switches off every logger there is."""
-    program = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True, no_logo=True))"
+    program = (
+        "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True, no_logo=True))"
+    )
     linted = subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT, capture_output=True, text=True)
     assert linted.returncode == 0, linted.stdout + linted.stderr
 

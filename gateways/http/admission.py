@@ -1,17 +1,19 @@
 """Who may watch what. Browsers can't set headers on EventSource and WebSocket, so credentials may come in the query here."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Protocol
 from urllib.parse import parse_qs
 
 from aiokafka.partitioner import murmur2
 
-from domain.scopes import KeyScope
+from domain.scopes import KeyScope, allows
 from gateways.http import problems
 from gateways.http.connections import Scope
 from gateways.http.problems import Problem
 from gateways.http.rate_headers import origin_of
 from gateways.http.services import Services
+from gateways.http.user_feeds import USER_FEEDS
 from gateways.http.who import (
     Caller,
     Credentials,
@@ -26,6 +28,8 @@ from projections import mailboxes
 from projections.mailboxes import MailboxRow
 from schemas.topics import MAILBOX_EVENTS
 
+#: Whoever may watch at all sees what happens to mailboxes.
+ALONE: Final = frozenset({MAILBOX_EVENTS.name})
 #: Fields of a query that are looked at.
 FIELDS: Final = 20
 RETRY_LATER: Final = {"Retry-After": "30"}
@@ -63,12 +67,16 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Somebody who may watch. `mailbox` is None where it is all mailboxes of the owner; `key` is the API key's id."""
+    """Somebody who may watch. `mailbox` is None where it is all of the owner; `key` is the API key's id.
+
+    `topics` are those of which they may see what happens to the owner.
+    """
 
     owner: str
     partition: int
     mailbox: MailboxRow | None
     key: str | None
+    topics: frozenset[str] = ALONE
 
 
 class Admits(Protocol):
@@ -101,7 +109,8 @@ class Admission:
         if who.mailbox is not None:
             row = allowed(who, await mailboxes.by_id(self._services.pool, who.mailbox))
             return Admitted(row.owner, row.partition, row, None)
-        return Admitted(who.owner, self._partition_of(who.owner), None, who.by)
+        scopes = who.holder.scopes if who.holder else []
+        return Admitted(who.owner, self._partition_of(who.owner), None, who.by, topics_for(frozenset(scopes)))
 
     async def _caller(self, asked: Asked, scope: KeyScope) -> Caller:
         found = await caller(self._services, asked.credentials)
@@ -116,6 +125,12 @@ class Admission:
         partitions = [number for topic, number in self._tail.partitions if topic == MAILBOX_EVENTS.name]
         number: int = murmur2(owner.encode()) & 0x7FFFFFFF
         return partitions[number % len(partitions)]
+
+
+@cache
+def topics_for(scopes: frozenset[str]) -> frozenset[str]:
+    """What keys with these scopes see; made once, since every stream of theirs holds it."""
+    return ALONE | {topic for topic, feed in USER_FEEDS.items() if allows(list(scopes), feed.scope)}
 
 
 def too_many() -> Problem:

@@ -13,7 +13,17 @@ from gateways.http.measures import Measures
 from gateways.http.projection_lag import ProjectionLag
 from gateways.http.services import Services
 from gateways.http.shapes import ProblemDetails, ProblemFault
-from gateways.http.v1 import attachments, connections, operations, sends, uploads, users, webhook_deliveries, webhooks
+from gateways.http.v1 import (
+    attachments,
+    connections,
+    operations,
+    send_deliveries,
+    sends,
+    uploads,
+    users,
+    webhook_deliveries,
+    webhooks,
+)
 
 TITLE: Final = "Postledger"
 DESCRIPTION: Final = (
@@ -43,9 +53,10 @@ def create_app(services: Services, *, routers: Sequence[APIRouter] = (), streams
         users.routes(services),
         connections.routes(services),
         attachments.routes(services),
-        sends.routes(mails),
+        sends.routes(services, mails),
         operations.routes(services),
         webhooks.routes(services),
+        send_deliveries.routes(services),
         webhook_deliveries.routes(services),
         system.routes(services),
     )
@@ -57,7 +68,7 @@ def create_app(services: Services, *, routers: Sequence[APIRouter] = (), streams
     app.openapi = lambda: _openapi(app, live)  # type: ignore[method-assign]  # as FastAPI's documentation extends it
     services.metrics.register(ProjectionLag(services.folded, services.tail))
     shortcuts = [
-        sends.shortcut(mails),
+        sends.shortcut(services, mails),
         message_lists.shortcut(services),
         mailboxes.shortcut(services),
         connections.shortcut(services),

@@ -1,7 +1,7 @@
 """Asking for a change: from a request to the decision on its command."""
 
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 
@@ -17,6 +17,8 @@ from gateways.stores.postgres import UNREACHABLE
 from schemas import topics
 
 Read = TypeVar("Read")
+#: Where a request's scope has what it asked last: whoever can't be told in time is told where to look for it.
+ASKED: Final = "asked"
 
 
 async def ask(
@@ -36,6 +38,7 @@ async def ask(
 async def settled(decisions: Decisions, request: Request, asked: Asked) -> Decision:
     """The decision on a command of any context, whatever it is. Raises a Problem where there is none, and what
     Decisions.ask raises."""
+    request.scope[ASKED] = asked
     decision = await decisions.ask(asked, trace=trace_of(request))
     match decision.event:
         case CommandLapsed():

@@ -8,11 +8,12 @@ from typing import Any, Final
 import asyncpg
 import orjson
 
-from gateways.http.resume import token
+from gateways.http.resume import Place, token
 from gateways.stores.keyring import Keyring
 from gateways.stores.sealing import Unsealable, place, unseal
 from projections import messages
 from projections.feed import Entry
+from projections.user_feed import UserEntry
 from schemas.envelope import stamp
 
 log = logging.getLogger(__name__)
@@ -25,17 +26,26 @@ ENDS: Final = {"mailbox.expired": "expired", "mailbox.deleted": "deleted"}
 
 
 class Told:
-    """One event in the forms it is sent in; `facts` is the JSON of a new message once its summary has been opened."""
+    """One event in the forms it is sent in; `facts` is the JSON of a new message once its summary has been opened.
 
-    __slots__ = ("_all_sse", "_sse", "_text", "entry", "facts", "next_token")
+    `account_token` says where the streams over its account are that have just been told of it; empty before.
+    """
 
-    def __init__(self, entry: Entry) -> None:
+    __slots__ = ("_account_sse", "_named", "_sse", "_text", "account_token", "entry", "facts", "next_token")
+
+    def __init__(self, entry: Entry | UserEntry) -> None:
         self.entry = entry
         self.next_token = token(entry.topic, entry.partition, entry.position + 1)
+        self.account_token = ""
         self.facts: dict[str, Any] | None = None
         self._sse: bytes | None = None
         self._text: str | None = None
-        self._all_sse: bytes | None = None
+        self._named: bytes | None = None
+        self._account_sse: bytes | None = None
+
+    @property
+    def place(self) -> Place:
+        return self.entry.topic, self.entry.partition
 
     @property
     def is_new_message(self) -> bool:
@@ -58,25 +68,44 @@ class Told:
             self._text = orjson.dumps({**(self.facts or {}), "id": self.next_token}).decode()
         return self._text
 
-    def all_sse(self) -> bytes:
-        """A frame of the stream over all that a caller may see."""
-        if self._all_sse is None:
-            entry = self.entry
-            facts = {
-                "type": entry.type,
-                "mailboxId": entry.mailbox,
-                "messageId": entry.message,
-                "at": stamp(entry.at),
-            }
-            if entry.type == "message.rejected":
-                facts["reason"] = entry.reason
-            self._all_sse = sse_frame(entry.type, orjson.dumps(facts), self.next_token)
-        return self._all_sse
+    def all_sse(self, next_token: str) -> bytes:
+        """A frame of a stream over more than one mailbox, whose reader comes back with this token."""
+        if self._named is None:
+            self._named = _lines(self.entry.type, orjson.dumps(_facts_of(self.entry)))
+        return b"id: %s\n%s" % (next_token.encode(), self._named)
+
+    def account_sse(self) -> bytes:
+        """The same for all streams over its account that have been told everything there was to tell."""
+        if self._account_sse is None:
+            self._account_sse = self.all_sse(self.account_token)
+        return self._account_sse
+
+
+def _facts_of(entry: Entry | UserEntry) -> dict[str, Any]:
+    """Ids, states, times and codes; what there is nothing to say of is left out of a send's and a connection's."""
+    if isinstance(entry, Entry):
+        facts = {"type": entry.type, "mailboxId": entry.mailbox, "messageId": entry.message, "at": stamp(entry.at)}
+        return facts | {"reason": entry.reason} if entry.type == "message.rejected" else facts
+    facts = {
+        "type": entry.type,
+        "messageId": entry.send,
+        "connectionId": entry.connection,
+        "userId": entry.user,
+        "status": entry.status,
+        "at": stamp(entry.at),
+        "nextAttemptAt": stamp(entry.next_at) if entry.next_at else None,
+        "code": entry.code,
+    }
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def sse_frame(event: str, data: bytes, next_token: str) -> bytes:
     """One event of a text/event-stream (WHATWG HTML 9.2); the data is one line."""
-    return b"id: %s\nevent: %s\ndata: %s\n\n" % (next_token.encode(), event.encode(), data)
+    return b"id: %s\n%s" % (next_token.encode(), _lines(event, data))
+
+
+def _lines(event: str, data: bytes) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (event.encode(), data)
 
 
 class Frames:
@@ -85,13 +114,14 @@ class Frames:
     def __init__(self, pool: "Pool[Any]", keyring: Keyring) -> None:
         self._pool = pool
         self._keyring = keyring
-        self._told: dict[tuple[int, int], Told] = {}
+        self._told: dict[tuple[str, int, int], Told] = {}
         self.opened = 0
 
-    def of(self, entry: Entry) -> Told:
-        known = self._told.get((entry.partition, entry.position))
+    def of(self, entry: Entry | UserEntry) -> Told:
+        place = entry.topic, entry.partition, entry.position
+        known = self._told.get(place)
         if known is None:
-            known = self._told[entry.partition, entry.position] = Told(entry)
+            known = self._told[place] = Told(entry)
             if len(self._told) > REMEMBERED:
                 del self._told[next(iter(self._told))]
         return known
@@ -102,13 +132,17 @@ class Frames:
 
     async def open(self, told: Iterable[Told]) -> None:
         """Fills in the facts of new messages; raises what asyncpg raises where Postgres can't be reached."""
-        closed = [one for one in told if one.is_new_message and one.facts is None]
+        closed = [
+            (one, one.entry)
+            for one in told
+            if isinstance(one.entry, Entry) and one.is_new_message and one.facts is None
+        ]
         if not closed:
             return
-        keys = await self._keyring.get({one.entry.mailbox for one in closed})
-        for one in closed:
+        keys = await self._keyring.get({entry.mailbox for _, entry in closed})
+        for one, entry in closed:
             if one.facts is None:
-                one.facts = await self._facts(one.entry, keys.get(one.entry.mailbox))
+                one.facts = await self._facts(entry, keys.get(entry.mailbox))
                 self.opened += 1
 
     async def _facts(self, entry: Entry, data_key: bytes | None) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def _check(value: Any, depth: int) -> None:
     if depth > DEEPEST:
         raise ValueError(f"is nested deeper than {DEEPEST}")
     if isinstance(value, str):
-        if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        if "\0" in value or not (value.isascii() or _is_unicode(value)):
             raise ValueError("holds U+0000 or a lone surrogate")
     elif isinstance(value, dict):
         for name, member in value.items():
@@ -81,3 +81,12 @@ def _check(value: Any, depth: int) -> None:
     elif isinstance(value, list):
         for member in value:
             _check(member, depth + 1)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether there is no lone surrogate in it: there is no UTF-8 of one (RFC 3629 3)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -17,6 +17,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 
 from gateways.http import problems, stream_operations
+from gateways.http.account_stream import AccountStream
 from gateways.http.admission import Admits, Admitted, Asked, closing, too_many
 from gateways.http.connections import Receive, Scope, Send
 from gateways.http.edge import Answer, instance_of, request_id_of
@@ -25,7 +26,7 @@ from gateways.http.fanout import Fanout
 from gateways.http.frames import Frames
 from gateways.http.open_streams import OpenStreams
 from gateways.http.problems import Problem
-from gateways.http.sse import AllSse, InboxSse
+from gateways.http.sse import AccountSse, AllSse, InboxSse
 from gateways.http.stream_measures import StreamMeasures
 from gateways.http.streams import Stream, Wire
 from gateways.http.websocket import InboxWebSocket
@@ -80,6 +81,7 @@ class Live:
         self.streams = OpenStreams(self._fanout, self.frames, tail, pool, turn_seconds=bounds.turn_seconds)
         self._closing = False
         self._sse, self._all, self._websocket = InboxSse(), AllSse(), InboxWebSocket()
+        self._account = AccountSse()
 
     async def start(self) -> None:
         self._fanout.start()
@@ -192,11 +194,18 @@ class Live:
             raise Problem("credentials_invalid", "The API key has been revoked.")
         if len(self.streams) >= self._bounds.in_all or self.streams.of_owner(admitted.owner) >= self._bounds.per_owner:
             raise too_many()
-        row = admitted.mailbox
-        watched = admitted.owner if row is None else row.mailbox
-        stream = Stream(self._fanout, wire, send, watched=watched, owner=admitted.owner, partition=admitted.partition)
-        stream.expires_at = None if row is None else row.expires_at.timestamp()
+        stream = self._stream(admitted, wire, send)
         stream.key = admitted.key
+        return stream
+
+    def _stream(self, admitted: Admitted, wire: Wire, send: Send) -> Stream:
+        row, owner, partition = admitted.mailbox, admitted.owner, admitted.partition
+        if row is None:
+            return AccountStream(
+                self._fanout, self._account, send, owner=owner, partition=partition, topics=admitted.topics
+            )
+        stream = Stream(self._fanout, wire, send, watched=row.mailbox, owner=owner, partition=partition)
+        stream.expires_at = row.expires_at.timestamp()
         return stream
 
     async def _refuse_websocket(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,10 +1,12 @@
 """Resume tokens: where a reader of a stream is, as text.
 
 A token is a vector of `topic-partition:next offset`, comma-separated: `mailbox.events-3:1841`. It is the same text as
-`X-Log-Position`, so whoever lists and then streams from the list's position sees each thing once. Callers treat it as opaque.
+`X-Log-Position`, so whoever lists and then streams from the list's position sees each thing once. Where all partitions of a
+topic are meant, their offsets stand behind its name, by number: `send.events:17.4.120`. Callers treat it as opaque.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -12,10 +14,14 @@ import asyncpg
 
 from projections.feed import KEPT_DAYS
 
+#: A partition of a topic, or all of them.
 PART: Final = re.compile(r"([a-z][a-z.]{0,60})-(\d{1,6}):(\d{1,18})")
-#: Characters of a token that are looked at: more than any vector of ours has.
-LONGEST: Final = 2000
+WHOLE: Final = re.compile(r"([a-z][a-z.]{0,60}):(\d{1,18}(?:\.\d{1,18})*)")
+#: Characters of a token that are looked at: more than a vector over hundreds of partitions has.
+LONGEST: Final = 8000
 
+#: A topic and a partition of it.
+Place = tuple[str, int]
 Pool = asyncpg.Pool
 
 
@@ -24,17 +30,30 @@ def token(topic: str, partition: int, offset: int) -> str:
     return f"{topic}-{partition}:{offset}"
 
 
+def token_of_all(topic: str, offsets: Sequence[int]) -> str:
+    """`send.events:17.4.120`: the same of every partition of a topic, by number."""
+    return f"{topic}:{'.'.join(map(str, offsets))}"
+
+
+def places_in(text: str) -> Mapping[Place, int]:
+    """The next offset of each place that this token names; none where it is no token."""
+    places: dict[Place, int] = {}
+    if len(text) > LONGEST:
+        return {}
+    for part in text.split(","):
+        if found := PART.fullmatch(part.strip()):
+            places.setdefault((found[1], int(found[2])), int(found[3]))
+        elif found := WHOLE.fullmatch(part.strip()):
+            for partition, offset in enumerate(found[2].split(".")):
+                places.setdefault((found[1], partition), int(offset))
+        else:
+            return {}
+    return places
+
+
 def offset_in(text: str, topic: str, partition: int) -> int | None:
     """The next offset that this token names for the partition; None where it is no token, or one of another log."""
-    if len(text) > LONGEST:
-        return None
-    for part in text.split(","):
-        found = PART.fullmatch(part.strip())
-        if found is None:
-            return None
-        if (found[1], int(found[2])) == (topic, partition):
-            return int(found[3])
-    return None
+    return places_in(text).get((topic, partition))
 
 
 async def is_too_old(pool: "Pool[Any]", topic: str, partition: int, offset: int) -> bool:

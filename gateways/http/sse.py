@@ -71,7 +71,17 @@ class AllSse(InboxSse):
         return True
 
     def telling(self, told: Sequence[Told]) -> list[dict[str, Any]]:
-        return _in_one(one.all_sse() for one in told)
+        return _in_one(one.all_sse(one.next_token) for one in told)
+
+
+class AccountSse(AllSse):
+    """The same over a whole account, where a token names more than the event's own place."""
+
+    def telling(self, told: Sequence[Told]) -> list[dict[str, Any]]:
+        return _in_one(one.account_sse() for one in told)
+
+    def telling_at(self, told: Sequence[tuple[Told, str]]) -> list[dict[str, Any]]:
+        return _in_one(one.all_sse(next_token) for one, next_token in told)
 
 
 def _in_one(frames: Any) -> list[dict[str, Any]]:

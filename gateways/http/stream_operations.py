@@ -60,7 +60,8 @@ def paths() -> dict[str, Any]:
                 "operationId": "streamEvents",
                 "summary": "Watch everything",
                 "description": "Server-sent events over all mailboxes of an API key's account, or over the one of a session "
-                "token: each named by its type, with ids only. `message.rejected` says its `reason`.",
+                "token: each named by its type, with ids only. `message.rejected` says its `reason`. A key with the scope "
+                "`sends:read` sees its users' sends as well, one with `connections:read` their connections.",
                 "parameters": [*CREDENTIALS, AFTER, LAST_EVENT_ID],
                 "responses": _answers(_events("What happens, from the given id or from now on.", RECEIVED), REFUSALS),
                 **SHARED,

@@ -17,8 +17,9 @@ from typing import Any, Final, Protocol
 
 from gateways.http.connections import Send, drop, drop_when_unreachable
 from gateways.http.endings import BEHIND, COMPLETE, SLOW, Ending, inbox_ended
+from gateways.http.feed_rows import FeedRows
 from gateways.http.frames import Told
-from gateways.http.resume import offset_in, token
+from gateways.http.resume import Place, offset_in, token
 from gateways.http.stream_measures import Cause, Kind, StreamMeasures
 from gateways.stores.postgres import UNREACHABLE
 from schemas.topics import MAILBOX_EVENTS
@@ -56,17 +57,21 @@ class Source(Protocol):
     queue: int
     reader_seconds: float
     measures: StreamMeasures
+    rows: FeedRows
 
-    def end(self, partition: int) -> int: ...
-    def now(self, partition: int) -> int: ...
-    async def folded(self, partition: int, position: int, *, seconds: float) -> bool: ...
-    async def kept(self, partition: int, offset: int) -> bool: ...
+    def end(self, place: Place) -> int: ...
+    def now(self, place: Place) -> int: ...
+    async def folded(self, place: Place, position: int, *, seconds: float) -> bool: ...
     async def oldest(self, stream: "Stream") -> int: ...
-    async def page(self, stream: "Stream", since: int) -> tuple[list[Told], bool]: ...
 
 
 class Stream:
-    """`watched` is the mailbox's or the owner's id; a stream over one mailbox ends with it. `owner` is who is counted."""
+    """One client who follows a mailbox, and ends with it. `watched` is the mailbox's id, `owner` who is counted.
+
+    `topics`: those of which it has to be offered everything, whatever it watches.
+    """
+
+    topics: frozenset[str] = frozenset()
 
     __slots__ = (
         "_asked",
@@ -117,6 +122,15 @@ class Stream:
         return self.expires_at is not None
 
     @property
+    def place(self) -> Place:
+        """Where mailboxes' events are followed."""
+        return MAILBOX_EVENTS.name, self.partition
+
+    def follows(self, place: Place) -> bool:
+        """Whether it hears of what happens there."""
+        return place == self.place
+
+    @property
     def writer(self) -> asyncio.Task[None] | None:
         return self._writer
 
@@ -125,13 +139,13 @@ class Stream:
     def begin(self, asked: str | None) -> None:
         """Starts telling, from this token or from now on; call it in the same step in which the stream is subscribed."""
         drop_when_unreachable(self._send, self._source.reader_seconds)
-        self.next = self._source.now(self.partition)
+        self._begin_now()
         self._asked = asked or None
         self._writer = asyncio.create_task(self._write(first=True))
 
     def offer(self, told: Told) -> None:
         """An event of what is watched; its row is committed."""
-        if self.ending is not None or not self.wire.shows(told) or (self._live and told.entry.position < self.next):
+        if self.ending is not None or not self.wire.shows(told) or (self._live and not self._is_news(told)):
             return
         if len(self._queue) < self._source.queue:
             self._queue.append(told)
@@ -167,6 +181,13 @@ class Stream:
         """Ends the connection at once."""
         drop(self._send)
 
+    def _begin_now(self) -> None:
+        self.next = self._source.now(self.place)
+
+    def _is_news(self, told: Told) -> bool:
+        """Whether it has not been told yet."""
+        return told.entry.position >= self.next
+
     # ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _wake(self) -> None:
@@ -180,7 +201,7 @@ class Stream:
             while self._queue or self._beat or self.ending:
                 if self._queue:
                     told, self._queue = self._queue, []
-                    await self._tell([one for one in told if one.entry.position >= self.next])
+                    await self._tell([one for one in told if self._is_news(one)])
                 elif self.ending:
                     await self._put(*self.wire.last(self.ending))
                     self.ended = True
@@ -243,11 +264,11 @@ class Stream:
         """The offset to go on from; says `reset` first where that isn't the one that was asked for."""
         offset = offset_in(asked, MAILBOX_EVENTS.name, self.partition)
         # Lists and writes give out positions of the tables, which may be ahead of this process's tail.
-        now = partial(self._source.now, self.partition)
+        now = partial(self._source.now, self.place)
         if offset is not None and offset > now():
-            await self._source.folded(self.partition, offset, seconds=AHEAD_SECONDS)
+            await self._source.folded(self.place, offset, seconds=AHEAD_SECONDS)
         if offset is not None and (
-            offset == now() or (offset < now() and await self._source.kept(self.partition, offset))
+            offset == now() or (offset < now() and await self._source.rows.are_kept({self.place: offset}))
         ):
             return offset
         oldest = await self._source.oldest(self)
@@ -258,14 +279,14 @@ class Stream:
     async def _read_feed(self, since: int) -> int | None:
         """Tells what the feed has from here; None when what follows has been kept, else where to go on from."""
         self._queue, self._missed = [], False
-        begin = self._source.end(self.partition)
+        begin = self._source.end(self.place)
         more = since < begin
         while more and self.ending is None:
-            if await self._source.folded(self.partition, begin, seconds=BEHIND_SECONDS):
+            if await self._source.folded(self.place, begin, seconds=BEHIND_SECONDS):
                 break
             await self._put(self.wire.beat())
         while more and self.ending is None:
-            told, more = await self._source.page(self, since)
+            told, more = await self._source.rows.of_mailbox(self.watched, since, opened=self.wire.opens_summaries)
             if told:
                 await self._tell([one for one in told if self.wire.shows(one)])
                 since = told[-1].entry.position + 1

@@ -24,6 +24,7 @@ from gateways.http.serving import HEAD_BYTES, HEAD_SECONDS, WEBSOCKET_BYTES
 from gateways.http.v1.bodies import ADDRESS_OCTETS
 from gateways.http.v1.new_users import DISPLAY_NAME_CHARACTERS, EXTERNAL_ID_CHARACTERS
 from gateways.http.v1.new_webhooks import URL_CHARACTERS
+from gateways.http.v1.operations import KEPT, SECRET_KEPT
 from gateways.http.v1.send_bodies import FARTHEST, HEADER_CHARACTERS, MOST_HEADERS, SUBJECT_CHARACTERS
 from gateways.http.v1.send_people import MOST_NAMED, MOST_RECIPIENTS, MOST_REPLY_TO, NAME_CHARACTERS
 from gateways.http.v1.send_routes import LARGEST_PAGE
@@ -130,6 +131,7 @@ class System:
                 "externalIdCharacters": EXTERNAL_ID_CHARACTERS,
                 "connections": MOST_CONNECTIONS,
             },
+            "operations": {"keptDays": KEPT.days, "secretSeconds": int(SECRET_KEPT.total_seconds())},
             "webhooks": {
                 "endpoints": MOST_ENDPOINTS,
                 "urlCharacters": URL_CHARACTERS,

@@ -34,6 +34,8 @@ NEEDED: Final = (
 NOT_VALID: Final = (
     "The API key or session token is not valid: look whether it is whole, of this installation, and not revoked."
 )
+#: Where a request's scope has the account whose API key it brought.
+ACCOUNT: Final = "account"
 CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="postledger"'}
 
 
@@ -117,6 +119,7 @@ async def account_caller(services: Services, request: Request, scope: KeyScope) 
     found = await caller_of(services, request, scope)
     if found.holder is None:
         raise Problem("api_key_required", "A session token is good for its own mailbox only: use an API key.")
+    request.scope[ACCOUNT] = found.owner
     return found
 
 

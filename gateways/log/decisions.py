@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from gateways.log.command_log import CommandLog
@@ -50,6 +50,7 @@ class Asked:
     subject: str
     command: Any
     projection: str
+    command_id: str = field(default_factory=lambda: new_id("cmd"))
 
 
 class Decisions:
@@ -66,7 +67,7 @@ class Decisions:
 
     async def ask(self, asked: Asked, *, trace: Mapping[str, str] | None = None) -> Decision:
         """Raises NotPromised (nothing happened), OutcomeUnknown, or Unsettled (it will be decided, later)."""
-        command_id = new_id("cmd")
+        command_id = asked.command_id
         decided = self._tail.decision_on(command_id)
         try:
             await self._log.command(

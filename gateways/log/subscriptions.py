@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import IllegalStateError
 from faststream import AckPolicy
-from faststream.kafka import KafkaBroker, KafkaMessage
+from faststream.kafka import KafkaBroker, KafkaMessage, Topic
 from faststream.kafka.message import FAKE_CONSUMER
 
 from gateways.log.group_member import GroupMember
@@ -137,7 +137,6 @@ class Subscriptions:
             metadata_max_age_ms=5000,
             retry_backoff_ms=100,
             apply_types=False,
-            allow_auto_create_topics=False,
             graceful_timeout=5,
             # FastStream tells of each record at this level; without a logger what handlers raise would vanish.
             logger=log,
@@ -161,7 +160,8 @@ class Subscriptions:
         """
         subscription = Subscription(consumes, self._prefix)
         subscriber = self.broker.subscriber(
-            *[self._prefix + topic for topic in topics],
+            # Provisioning makes them; FastStream, told so of each, creates none and warns of none.
+            *[Topic(self._prefix + topic, declare=False) for topic in topics],
             batch=True,
             max_records=max_records,
             batch_timeout_ms=POLL_MS,

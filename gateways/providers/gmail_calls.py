@@ -16,6 +16,7 @@ from yarl import URL
 
 from domain.outgoing import MARKER
 from gateways.providers.calls import Calls, Reply
+from gateways.providers.sending import Spends, uncounted
 
 #: Units of quota that each method costs, for projects made since May 2026, and those that a user has a minute.
 UNITS: Final[Mapping[str, int]] = {
@@ -55,17 +56,27 @@ class OutOfTime(Exception):
 class Gmail:
     """Gmail as the owner of one access token meets it. `seconds_left`: until nothing must be begun any more.
 
+    `spends` is told the units of quota of each call before it is made.
+
     Every method raises CallFailed and OutOfTime.
     """
 
     def __init__(
-        self, calls: Calls, api: URL, access_token: str, scopes: Collection[str], seconds_left: Callable[[], float]
+        self,
+        calls: Calls,
+        api: URL,
+        access_token: str,
+        scopes: Collection[str],
+        seconds_left: Callable[[], float],
+        *,
+        spends: Spends = uncounted,
     ) -> None:
         self._calls = calls
         self._api = api
         self._access_token = access_token
         self._scopes = frozenset(scopes)
         self._seconds_left = seconds_left
+        self._spends = spends
 
     def may(self, scopes: frozenset[str]) -> bool:
         """Whether one of these scopes was granted."""
@@ -123,6 +134,7 @@ class Gmail:
         left = self._seconds_left()
         if left <= 0:
             raise OutOfTime
+        self._spends(UNITS[method])
         return await self._calls.ask(
             "gmail",
             method,

@@ -28,7 +28,7 @@ from gateways.providers.calls import CallFailed, Calls, Reply
 from gateways.providers.gmail_answers import Definite, meaning, meaning_of_looking, meaning_of_sending
 from gateways.providers.gmail_calls import DRAFTS, MOST_BYTES, READS_DRAFTS, SEND, Gmail, OutOfTime, an_id
 from gateways.providers.gmail_search import RECENT, RECENT_AT_LAST, find_draft, find_sent
-from gateways.providers.sending import OUT_OF_TIME, Notes, not_seen, not_sent, perhaps_sent
+from gateways.providers.sending import OUT_OF_TIME, Notes, Spends, not_seen, not_sent, perhaps_sent, uncounted
 
 #: Seconds that one look may take in all.
 LOOK_SECONDS: Final = 60.0
@@ -64,13 +64,13 @@ class GmailSending:
         except _NotDone as stopped:
             return stopped.answer
 
-    async def look(self, traces: Traces, access: Access, *, last: bool) -> Found:
+    async def look(self, traces: Traces, access: Access, *, last: bool, spends: Spends = uncounted) -> Found:
         """What can be shown of earlier attempts. A draft that is there was not sent; one that is gone is sought in Sent."""
         token = access.secrets.access_token
         if token is None:
             return NotProven("token_unavailable")
         until = time.monotonic() + LOOK_SECONDS
-        gmail = Gmail(self._calls, self._api, token, access.scopes, lambda: until - time.monotonic())
+        gmail = Gmail(self._calls, self._api, token, access.scopes, lambda: until - time.monotonic(), spends=spends)
         try:
             if traces.draft is not None and (found := await _seen_draft(gmail, traces.draft)) is not None:
                 return found

@@ -4,6 +4,8 @@ A call without an answer leaves open whether the mail went out. The draft tells:
 has left the folder Drafts, and nothing sends it twice. So it is the draft that makes a repeated attempt safe, and it is
 noted before it can be sent.
 
+Where the user granted no more than to send, drafts are out of reach, and the mail is sent as it is (`graph_at_once.py`).
+
 A conversation can't be named to Graph: a mail belongs to one by its In-Reply-To and References, which are the caller's own
 headers. Of `thread_id` nothing is made.
 """
@@ -22,16 +24,20 @@ from domain.provider_scopes import missing
 from gateways.providers.calls import CallFailed, Calls
 from gateways.providers.egress import Egress
 from gateways.providers.graph_answers import Definite, is_gone, meaning_of_sending, not_proven
+from gateways.providers.graph_at_once import send_at_once
 from gateways.providers.graph_calls import Graph, NotDone, done
 from gateways.providers.graph_drafts import Draft, draft_in, find, make, with_message_id
-from gateways.providers.sending import Notes, not_seen, not_sent, perhaps_sent
+from gateways.providers.sending import Notes, Spends, not_seen, not_sent, perhaps_sent, uncounted
 
 #: Requests of one mailbox, from all of a tenant's calls by one client (learn.microsoft.com/graph/throttling-limits).
 AT_ONCE: Final = 4
 REQUESTS: Final = 10_000
 WINDOW_SECONDS: Final = 600
 
-NEEDED_SCOPES: Final = ("Mail.ReadWrite", "Mail.Send")
+SENDS: Final = ("Mail.Send",)
+DRAFTS: Final = ("Mail.ReadWrite",)
+#: With any of which sent mail can be searched.
+SEARCHES: Final = ("Mail.ReadWrite", "Mail.Read")
 DRAFT_GONE: Final = InDoubt("draft_gone")
 
 
@@ -45,11 +51,14 @@ class GraphSending:
 
     async def send(self, mail: OutgoingMail, access: Access, traces: Traces, notes: Notes) -> Answer:
         """One attempt. What `notes` raises is raised; everything else is an answer."""
-        if missing("outlook", NEEDED_SCOPES, access.scopes):
+        drafts = not missing("outlook", DRAFTS, access.scopes)
+        if missing("outlook", SENDS, access.scopes) or (traces.draft is not None and not drafts):
             return Refused("scope_missing")
         graph = Graph(self._calls, self._root, access.secrets.access_token or "-", notes.seconds_left)
         if traces.draft is not None:
             return await self._send_recorded(graph, traces)
+        if not drafts:
+            return await send_at_once(graph, mail, notes)
         try:
             found = await find(graph, mail) if traces.earlier else None
             draft = found or await make(graph, self._egress, mail)
@@ -60,12 +69,14 @@ class GraphSending:
         await notes.draft(draft.id)
         return await self._send_draft(graph, draft, traces)
 
-    async def look(self, traces: Traces, access: Access, *, last: bool) -> Found:
+    async def look(self, traces: Traces, access: Access, *, last: bool, spends: Spends = uncounted) -> Found:
         """What has become of the mail. Every look proves as much as the last one.
 
         Graph may be behind for a moment after a call to send: who asks then may be shown the draft as it was before.
         """
-        del last
+        del last, spends
+        if traces.draft is None and missing("outlook", SEARCHES, access.scopes) == list(SEARCHES):
+            return NotProven("not_allowed")
         graph = Graph(self._calls, self._root, access.secrets.access_token or "-", lambda: math.inf)
         try:
             state = await _state(graph, traces)

@@ -3,6 +3,7 @@
 One class for each provider; `tests/gateways/providers/sending_contract.py` says what it has to stand.
 """
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from domain.delivery import Answer, Deferred, Found, InDoubt, NotProven
@@ -13,6 +14,8 @@ from gateways.providers.calls import CallFailed
 LONGEST_WAIT: Final = 24 * 3600
 #: Characters of a provider's own text.
 LONGEST_SAID: Final = 500
+#: Is told of units of a provider's quota.
+Spends = Callable[[int], None]
 OUT_OF_TIME: Final = Deferred("out_of_time", counted=False)
 
 
@@ -32,6 +35,10 @@ class Notes(Protocol):
         ...
 
 
+def uncounted(_: int) -> None:
+    """Nobody counts."""
+
+
 class SendsMail(Protocol):
     """One provider's way to send."""
 
@@ -39,8 +46,11 @@ class SendsMail(Protocol):
         """Sends it at most once; every outcome is an answer. A draft in `traces` is what is sent, never another one."""
         ...
 
-    async def look(self, traces: Traces, access: Access, *, last: bool) -> Found:
-        """What can be shown of earlier attempts; sends nothing. `last`: there will be no other look, so it may take more."""
+    async def look(self, traces: Traces, access: Access, *, last: bool, spends: Spends = uncounted) -> Found:
+        """What can be shown of earlier attempts; sends nothing. `last`: there will be no other look, so it may take more.
+
+        `spends` is told what each call takes of what the provider allows the mailbox, where that is counted by calls.
+        """
         ...
 
 

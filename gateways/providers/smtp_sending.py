@@ -24,7 +24,7 @@ from gateways.providers.hosts import HostNotAllowed, plain_host
 from gateways.providers.mail_failures import MailFailure, of_network
 from gateways.providers.mail_login import SMTP, UNWRITABLE
 from gateways.providers.measures import ProviderMeasures
-from gateways.providers.sending import OUT_OF_TIME, Notes
+from gateways.providers.sending import OUT_OF_TIME, Notes, Spends, uncounted
 from gateways.providers.smtp_answers import OTHERWISE, Definite, Reply, meaning, said
 from gateways.providers.smtp_content import AnsweredEarly, Content
 from gateways.providers.smtp_envelope import Envelope, Settled
@@ -67,12 +67,12 @@ class SmtpSending:
             outcome.is_(_name(answer))
             return answer
 
-    async def look(self, traces: Traces, access: Access, *, last: bool) -> Found:
+    async def look(self, traces: Traces, access: Access, *, last: bool, spends: Spends = uncounted) -> Found:
         """Shows nothing, ever: SMTP has no question about a mail that was handed over.
 
         A copy in a folder is no proof either way, as it is put there by clients and not by the server that sends.
         """
-        del traces, access, last
+        del traces, access, last, spends
         return NotProven("nothing_found")
 
     async def _send(self, mail: OutgoingMail, access: Access, traces: Traces, notes: Notes) -> Answer:

@@ -5,23 +5,9 @@ from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 
 from gateways.stores.postgres import Pool
+from gateways.stores.timer_claims import claiming
 
-#: A claim is one of a timer's, in the same table: see `TimerClaims`, which also clears it.
-CLAIM: Final = """
-with due as (
-    select a.attachment, a.account, a.user_id, a.due_at from attachments a
-    where a.due_at <= now() and not exists (
-        select from timer_claims c where c.timer = a.attachment and c.due = a.due_at and c.claimed_until > now())
-    order by a.due_at limit $1 for update of a skip locked),
-claimed as (
-    insert into timer_claims (timer, due, claimed_until)
-        select attachment, due_at, now() + interval '5 seconds' from due
-    on conflict (timer, due) do update set claims = timer_claims.claims + 1,
-        claimed_until = now() + least(interval '5 seconds' * 2 ^ timer_claims.claims, interval '10 minutes')
-        where timer_claims.claimed_until <= now()
-    returning timer, due)
-select due.* from due join claimed on claimed.timer = due.attachment and claimed.due = due.due_at
-"""
+CLAIM: Final = claiming("attachments", timer="t.attachment", due="due_at", columns="t.account, t.user_id")
 
 
 class HoldsAll(Protocol):
@@ -49,7 +35,8 @@ class DueAttachments:
 
     async def claim(self, limit: int) -> Sequence[DueAttachment]:
         """The longest overdue first. Raises what Postgres raises."""
-        return [DueAttachment(*row) for row in await self._pool.fetch(CLAIM, limit)]
+        rows = await self._pool.fetch(CLAIM, limit)
+        return [DueAttachment(row["timer"], row["account"], row["user_id"], row["due"]) for row in rows]
 
     async def is_named(self, user: str, attachment: str) -> bool:
         """Whether a send of the user names it. Of a send that was promised before, this is never too early to tell."""

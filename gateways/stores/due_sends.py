@@ -4,24 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from domain.send import FOR_ACCESS
 from domain.send_commands import KnownConnection
 from gateways.stores.postgres import Pool
+from gateways.stores.timer_claims import claiming
 
-#: As the claims of other timers: a first one lasts five seconds, further ones longer, so that commands never pile up.
-CLAIM: Final = """
-with due as (
-    select s.send, s.user_id, s.due, s.due_kind, s.attempt from sends s
-    where s.due <= now() and not exists (
-        select from timer_claims c where c.timer = 'send/' || s.send and c.due = s.due and c.claimed_until > now())
-    order by s.due limit $1 for update of s skip locked),
-claimed as (
-    insert into timer_claims (timer, due, claimed_until) select 'send/' || send, due, now() + interval '5 seconds' from due
-    on conflict (timer, due) do update set claims = timer_claims.claims + 1,
-        claimed_until = now() + least(interval '5 seconds' * 2 ^ timer_claims.claims, interval '10 minutes')
-        where timer_claims.claimed_until <= now()
-    returning timer, due)
-select due.* from due join claimed on claimed.timer = 'send/' || due.send and claimed.due = due.due
-"""
+CLAIM: Final = claiming(
+    "sends", timer="'send/' || t.send", due="due", columns="t.send, t.user_id, t.due_kind, t.attempt, t.traceparent"
+)
 CONNECTIONS: Final = """
 select user_id, connection, provider, account_digest, state, last_error is not null and state = 'active' as troubled
 from connections where user_id = any($1) and state <> 'revoked' order by connected_at desc, connection desc
@@ -29,18 +19,23 @@ from connections where user_id = any($1) and state <> 'revoked' order by connect
 
 
 class DueSend(NamedTuple):
-    """A send whose timer is due: `kind` is `start` or `doubt`, `attempt` the one that a doubt is about."""
+    """A send whose timer is due: `kind` is `start` or `doubt`, `attempt` the one that a doubt is about.
+
+    `traceparent`: the trace that it belongs to (W3C Trace Context).
+    """
 
     send: str
     user: str
     due: datetime
     kind: str
     attempt: int
+    traceparent: str | None
 
 
 class WaitingSend(NamedTuple):
     send: str
     user: str
+    traceparent: str | None
 
 
 class DueSends:
@@ -51,7 +46,11 @@ class DueSends:
 
     async def claim(self, limit: int) -> Sequence[DueSend]:
         """Due sends that nobody has claimed, claimed for the caller."""
-        return [DueSend(*row) for row in await self._pool.fetch(CLAIM, limit)]
+        rows = await self._pool.fetch(CLAIM, limit)
+        return [
+            DueSend(row["send"], row["user_id"], row["due"], row["due_kind"], row["attempt"], row["traceparent"])
+            for row in rows
+        ]
 
     async def connections(self, users: Sequence[str]) -> dict[str, list[KnownConnection]]:
         """By user: the connections that are not revoked, the most recently connected first."""
@@ -60,20 +59,26 @@ class DueSends:
             found[user].append(KnownConnection(*known))
         return found
 
+    async def provider_of(self, send: str) -> str | None:
+        """The provider of the connection that was chosen last; None where none was, or the send is not shown."""
+        found: str | None = await self._pool.fetchval("select provider from sends where send = $1", send)
+        return found
+
     async def waiting_for(self, connection: str) -> Sequence[WaitingSend]:
         """Those that wait until the user has connected it again."""
         rows = await self._pool.fetch(
-            "select send, user_id from sends where connection = $1 and status = 'deferred' and code = 'reauth_required' "
+            "select send, user_id, traceparent from sends where connection = $1 and status = 'deferred' and code = any($2) "
             "order by send",
             connection,
+            FOR_ACCESS,
         )
         return [WaitingSend(*row) for row in rows]
 
     async def held_by(self, connection: str, user: str) -> Sequence[WaitingSend]:
         """Those that wait to go out by it, and all of the user's that are scheduled."""
         rows = await self._pool.fetch(
-            "select send, user_id from sends where connection = $1 and status in ('queued', 'deferred') "
-            "union select send, user_id from sends where user_id = $2 and status = 'scheduled' order by send",
+            "select send, user_id, traceparent from sends where connection = $1 and status in ('queued', 'deferred') "
+            "union select send, user_id, traceparent from sends where user_id = $2 and status = 'scheduled' order by send",
             connection,
             user,
         )

@@ -1,4 +1,4 @@
-"""What providers allow one mailbox, held over all processes: so many sends in a window, and so many at the same time.
+"""What providers allow one mailbox, held over all processes: so much in a window, and so many sends at the same time.
 
 A mailbox is told by the digest of its address: users who have connected the same one share what it is allowed. Without
 Postgres nobody is held back: the provider holds its limits itself, and says so.
@@ -34,10 +34,11 @@ GIVE_BACK: Final = "delete from mailbox_slots where mailbox = $1 and slot = $2 a
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What one mailbox may do: `sends` in a window, `at_once` at the same time; None where there is no such limit."""
+    """What one mailbox may do: `window`, of which a send takes `cost`, and sends `at_once`; None where there is no limit."""
 
-    sends: Limit | None
+    window: Limit | None
     at_once: int | None
+    cost: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +67,24 @@ class MailboxLimits:
         self._taken = 0
 
     async def wait_for_rate(self, provider: Provider, mailbox: str) -> float:
-        """Takes a permit of the window; where there is none left, the seconds until one is to be had for this send."""
-        limit = self._allowed[provider].sends
+        """Takes what a send costs of the window; where that is not left, the seconds until it is to be had for this send."""
+        limit, cost = self._allowed[provider].window, self._allowed[provider].cost
         if limit is None:
             return 0.0
-        standing = await self._rates.admit(limit, mailbox)
-        return self._booked(limit, mailbox, max(0.1, standing.resets_in)) if standing.refused else 0.0
+        standing = await self._rates.admit(limit, mailbox, cost)
+        apart = limit.seconds / limit.most * cost
+        return self._booked(mailbox, max(0.1, standing.resets_in), apart) if standing.refused else 0.0
 
-    def _booked(self, limit: Limit, mailbox: str, resets_in: float) -> float:
+    async def spent(self, provider: Provider, mailbox: str, cost: int) -> None:
+        """Counts what was done without asking before, so that sends wait in its place."""
+        limit = self._allowed[provider].window
+        if limit is not None and cost:
+            await self._rates.admit(limit, mailbox, min(cost, limit.most))
+
+    def _booked(self, mailbox: str, resets_in: float, apart: float) -> float:
         """Those who are told to wait come back one after the other, as the limit goes, and not all for the next window."""
         now = asyncio.get_running_loop().time()
-        at = max(now + resets_in, self._bookings.get(mailbox, 0.0) + limit.seconds / limit.most)
+        at = max(now + resets_in, self._bookings.get(mailbox, 0.0) + apart)
         if len(self._bookings) > REMEMBERED:
             self._bookings = {name: booked for name, booked in self._bookings.items() if booked > now}
         self._bookings[mailbox] = at

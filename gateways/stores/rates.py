@@ -117,25 +117,28 @@ class Rates:
         lease.full = granted == 0
         return Standing(limit, left, resets_in, refused=lease.full)
 
-    async def admit(self, limit: Limit, who: str) -> Standing:
-        """Takes one permit out of this process's lease, waiting for a new lease only where the last one is used up."""
+    async def admit(self, limit: Limit, who: str, permits: int = 1) -> Standing:
+        """Takes permits out of this process's lease, waiting for a new lease only where the last one is used up.
+
+        All of them or none: what is too little for this caller stays for one who needs less.
+        """
         loop = asyncio.get_running_loop()
         while True:
             now = loop.time()
             bucket, lease = self._lease(limit, who, now)
-            if lease.permits > 0:
-                lease.permits -= 1
-                lease.used += 1
-                if lease.permits == 0 and not lease.full:
-                    self._renew(bucket, limit, lease)
+            if lease.permits >= permits:
+                lease.permits -= permits
+                lease.used += permits
+                if lease.permits < permits and not lease.full:
+                    self._renew(bucket, limit, lease, permits)
                 return Standing(limit, lease.left + lease.permits, lease.until - now, refused=False)
             if lease.full:
                 return Standing(limit, 0, lease.until - now, refused=True)
-            if lease.used < limit.credit:
-                lease.used += 1
-                lease.owed += 1
+            if lease.used + permits <= limit.credit:
+                lease.used += permits
+                lease.owed += permits
                 return Standing(limit, limit.most - lease.used, lease.until - now, refused=False)
-            lease.taking = self._renew(bucket, limit, lease)
+            lease.taking = self._renew(bucket, limit, lease, permits)
             await asyncio.shield(lease.taking)
 
     async def close(self) -> None:
@@ -156,14 +159,15 @@ class Rates:
             lease.until = now + limit.seconds
         return bucket, lease
 
-    def _renew(self, bucket: str, limit: Limit, lease: Lease) -> asyncio.Task[None]:
+    def _renew(self, bucket: str, limit: Limit, lease: Lease, permits: int) -> asyncio.Task[None]:
         if lease.taking is None:
-            lease.taking = asyncio.get_running_loop().create_task(self._lengthen(bucket, limit, lease))
+            lease.taking = asyncio.get_running_loop().create_task(self._lengthen(bucket, limit, lease, permits))
         return lease.taking
 
-    async def _lengthen(self, bucket: str, limit: Limit, lease: Lease) -> None:
+    async def _lengthen(self, bucket: str, limit: Limit, lease: Lease, permits: int) -> None:
+        """`permits`: what whoever waits for it needs at least."""
         owed = lease.owed
-        wanted = owed + min(limit.largest_lease, max(1, lease.used // 2))
+        wanted = owed + max(permits - lease.permits, min(limit.largest_lease, max(1, lease.used // 2)))
         try:
             granted, lease.left, resets_in = await answered(self._take(bucket, limit, wanted), LEASE_SECONDS)
         except UNREACHABLE as error:

@@ -2,27 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateways.stores.blobs import Blobs
 from gateways.stores.keyring import Keyring
 from gateways.stores.postgres import Pool
+from gateways.stores.timer_claims import claiming
 
-CLAIM = """
-with due as (
-    select t.timer, t.kind, t.due, t.subject, t.key from timers t
-    where t.due <= now() and not exists (
-        select from timer_claims c where c.timer = t.timer and c.due = t.due and c.claimed_until > now())
-    order by t.due limit $1 for update of t skip locked),
-claimed as (
-    insert into timer_claims (timer, due, claimed_until) select timer, due, now() + interval '5 seconds' from due
-    on conflict (timer, due) do update set claims = timer_claims.claims + 1,
-        claimed_until = now() + least(interval '5 seconds' * 2 ^ timer_claims.claims, interval '10 minutes')
-        where timer_claims.claimed_until <= now()
-    returning timer, due),
-old as (delete from timer_claims where claimed_until < now() - interval '1 hour')
-select due.* from due join claimed using (timer, due)
-"""
+CLAIM: Final = claiming("timers", timer="t.timer", due="due", columns="t.kind, t.subject, t.key")
 
 
 class DueTimer(NamedTuple):
@@ -34,16 +21,14 @@ class DueTimer(NamedTuple):
 
 
 class TimerClaims:
-    """A first claim lasts five seconds: by then the timer's command has been decided, or it is asked for again.
-
-    Further claims last longer, up to ten minutes: while nobody decides, commands must not pile up.
-    """
+    """Asked by any number of processes (`timer_claims.py`)."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def claim(self, limit: int) -> Sequence[DueTimer]:
-        return [DueTimer(*row) for row in await self._pool.fetch(CLAIM, limit)]
+        rows = await self._pool.fetch(CLAIM, limit)
+        return [DueTimer(row["timer"], row["kind"], row["due"], row["subject"], row["key"]) for row in rows]
 
 
 class EffectPositions:

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -66,22 +67,23 @@ class Connection:
         self._writer.close()
 
 
-def request(method: str, url: str, headers: Mapping[str, str]) -> bytes:
+def request(method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
     place = urlsplit(url)
     target = place.path + (f"?{place.query}" if place.query else "")
     lines = [f"{method} {target} HTTP/1.1", f"Host: {place.netloc}", *(f"{k}: {v}" for k, v in headers.items())]
-    lines += ["Content-Length: 0"] if method == "POST" else []
-    return "\r\n".join([*lines, "", ""]).encode()
+    lines += [f"Content-Length: {len(body)}"] if method == "POST" else []
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-async def closed_loop(url: str, asked: bytes, *, connections: int, seconds: float) -> Answers:
-    answers = Answers()
+async def closed_loop(url: str, *asked: bytes, connections: int, seconds: float) -> Answers:
+    """Several requests are asked in turn."""
+    answers, turns = Answers(), cycle(asked)
     began = time.perf_counter()
 
     async def repeat() -> None:
         connection = await Connection.connect(url)
         while (asked_at := time.perf_counter()) < began + seconds:
-            status, _ = await connection.ask(asked)
+            status, _ = await connection.ask(next(turns))
             answers.add(status, asked_at)
         connection.close()
 
@@ -92,8 +94,9 @@ async def closed_loop(url: str, asked: bytes, *, connections: int, seconds: floa
     return answers
 
 
-async def open_loop(url: str, asked: bytes, *, per_second: float, seconds: float) -> Answers:
-    answers = Answers()
+async def open_loop(url: str, *asked: bytes, per_second: float, seconds: float) -> Answers:
+    """Several requests are asked in turn."""
+    answers, turns = Answers(), cycle(asked)
     idle: list[tuple[float, Connection]] = []
     began = time.perf_counter()
 
@@ -102,7 +105,7 @@ async def open_loop(url: str, asked: bytes, *, per_second: float, seconds: float
         if due - used_at > IDLE_SECONDS:  # the server may be about to close it
             connection.close()
             connection = await Connection.connect(url)
-        status, _ = await connection.ask(asked)
+        status, _ = await connection.ask(next(turns))
         answers.add(status, due)
         idle.append((time.perf_counter(), connection))
 

@@ -129,8 +129,10 @@ def test_of_a_send_that_nobody_knows_timers_and_reports_say_nothing(command):
 # ── a connection that is back ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_sends_that_wait_for_their_user_go_on_when_the_mailbox_is_connected_again():
-    done = given(*REAUTH).when(WakeSend(SEND, USER, "con_1", 0.5), now=MINUTE).then(dispatched(now=MINUTE, scale=0.5))
+@pytest.mark.parametrize("code", ["reauth_required", "token_refused"])
+def test_sends_that_wait_for_their_user_go_on_when_the_mailbox_is_connected_again(code):
+    waits = [*SENDING, waiting(code, seconds=3600)]
+    done = given(*waits).when(WakeSend(SEND, USER, "con_1", 0.5), now=MINUTE).then(dispatched(now=MINUTE, scale=0.5))
     done = done.when(claim(), now=MINUTE, key=USER).then(started(2, now=MINUTE))
     # Should it be of no use, the day that it may wait has begun with the first of its waits.
     done = done.when(report("deferred", "reauth_required", 2, counted=False), now=HOUR, key=USER)

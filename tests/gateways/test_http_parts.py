@@ -23,6 +23,8 @@ BAD_BODIES = {
     "lone surrogate": b'{"a": "\\ud800"}',
     "surrogates reversed": b'{"a": "\\udc00\\ud800"}',
     "surrogate in a name": b'{"\\udfff": 1}',
+    "surrogate among other letters": '{"a": "ü€😀\\udc00"}'.encode(),
+    "U+0000 among other letters": '{"a": "ü€😀\\u0000"}'.encode(),
     "U+0000": b'{"a": "x\\u0000"}',
     "U+0000 in a name": b'{"\\u0000": 1}',
     "5,000 digits": b'{"a": ' + b"9" * 5000 + b"}",
@@ -50,6 +52,7 @@ def test_json_within_the_bounds_is_taken() -> None:
         b'{"a": 9007199254740991}',
         deep,
         b'{"a": "\\ud83d\\ude00"}',
+        '{"a": "ü€😀\ud7ff\ue000"}'.encode(),
         b'{"a": {"a": 1}, "b": {"a": 1}}',
     ):
         assert json_bodies.read(body) == json.loads(body)

@@ -10,8 +10,9 @@ import pytest
 from aiohttp import FormData
 from yarl import URL
 
-from gateways.http.v1.operations import operation_of
+from gateways.http.v1.pending import SEND_MAIL, operation_of
 from gateways.local_servers import Servers
+from gateways.log.decisions import Asked
 from tests.support.connected import person
 from tests.support.http_house import HttpHouse, bearer, http_house, path
 from tests.support.servers import create_database, drop_database
@@ -85,7 +86,11 @@ async def asked_to_send(house: HttpHouse, account: str, key: str, user: str) -> 
     async with house.http.post(f"{house.url}/v1/messages/send", headers=bearer(key), json=mail) as answer:
         assert answer.status == 202, await answer.text()
         send = str((await answer.json())["messageId"])
-    return {"send": send, "operation": operation_of(house.services.keyset, account, send)}
+    made = Asked("", user, send, None, "", f"cmd_{send.removeprefix('snd_')}")
+    return {
+        "send": send,
+        "operation": operation_of(house.services.keyset, account, SEND_MAIL, made, datetime.now(UTC)),
+    }
 
 
 async def test_every_operation_that_is_not_open_to_all_asks_who_is_there(house: HttpHouse) -> None:
@@ -187,7 +192,13 @@ ALLOWED = {
         "getOperation",
     },
     "sends:write": {"uploadAttachment", "deleteAttachment", "sendMessage", "moveSend", "cancelSend", "retrySend"},
-    "webhooks:read": {"listWebhooks", "getWebhook", "listDeliveries"},
+    "webhooks:read": {
+        "listWebhooks",
+        "getWebhook",
+        "listDeliveries",
+        "listCallbackDeliveries",
+        "listSendDeliveries",
+    },
     "webhooks:write": {
         "createWebhook",
         "deleteWebhook",
@@ -197,6 +208,7 @@ ALLOWED = {
         "getWebhookSecret",
         "rotateWebhookSecret",
         "resendDelivery",
+        "resendSendDelivery",
         "resendDeliveries",
     },
     "events:read": set(),

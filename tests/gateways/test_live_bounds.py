@@ -1,18 +1,16 @@
 """What bounds a stream: how much may wait for a client, how long it may not read, how many there may be, and for how long."""
 
 import asyncio
-import json
-import re
 import socket
-from collections.abc import AsyncIterator, MutableMapping
-from typing import Any
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
 from gateways.local_servers import Servers
+from tests.support.held_client import HeldClient
 from tests.support.sse_client import SseReader, sse
-from tests.support.streams_house import Box, StreamsHouse, streams_house, until
+from tests.support.streams_house import StreamsHouse, streams_house, until
 
 
 @pytest.fixture(scope="module")
@@ -23,41 +21,6 @@ async def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> A
 
 async def ids(reader: SseReader, count: int) -> list[str]:
     return [event.facts["message_id"] for _ in range(count) if (event := await reader.next()) is not None]
-
-
-class HeldClient:
-    """Stands where the server stands between a stream and a client that reads only when it is let."""
-
-    def __init__(self, box: Box, token: str = "") -> None:
-        headers = [(b"authorization", f"Bearer {box.token}".encode()), (b"last-event-id", token.encode())]
-        self.scope = {"type": "http", "method": "GET", "path": box.path, "query_string": b"", "headers": headers}
-        self.sent: list[bytes] = []
-        self.gone = asyncio.Event()
-        self._may_send = asyncio.Semaphore(0)
-        self.is_sending = self.completed = False
-
-    def read(self, most: int = 1_000) -> None:
-        """Lets so many sends through."""
-        for _ in range(most):
-            self._may_send.release()
-
-    @property
-    def messages(self) -> list[str]:
-        """The messages it has been told of."""
-        return [json.loads(data)["message_id"] for data in re.findall(rb"data: (.*new_message.*)", b"".join(self.sent))]
-
-    async def send(self, message: MutableMapping[str, Any]) -> None:
-        self.is_sending = True
-        await self._may_send.acquire()
-        self.is_sending = False
-        self.sent.append(message.get("body", b""))
-        if message["type"] == "http.response.body" and not message["more_body"]:
-            self.completed = True
-            self.gone.set()
-
-    async def receive(self) -> dict[str, Any]:
-        await self.gone.wait()
-        return {"type": "http.disconnect"}
 
 
 async def test_an_idle_stream_shows_signs_of_life(house: StreamsHouse) -> None:
@@ -75,7 +38,7 @@ async def test_a_client_who_falls_behind_is_ended_and_misses_nothing_when_it_res
     """While one event is being sent, so many more may wait."""
     box = await house.mailbox()
     async with house.serving() as serving:
-        client = HeldClient(box)
+        client = HeldClient(box.path, box.token)
         request = asyncio.create_task(serving.live(client.scope, client.receive, client.send))
         client.read(2)
         await until(lambda: len(client.sent) == 2)
@@ -102,7 +65,7 @@ async def test_what_a_client_could_not_keep_while_it_caught_up_is_read_again(hou
     begin = house.position(box)
     await house.receive_many(box, 250)
     async with house.serving(queue=5) as serving:
-        client = HeldClient(box, begin)
+        client = HeldClient(box.path, box.token, begin)
         client.read(2 + 1)
         request = asyncio.create_task(serving.live(client.scope, client.receive, client.send))
         await until(lambda: len(client.messages) == 200 and client.is_sending)

@@ -10,7 +10,9 @@ import pytest
 
 from domain.mailbox_events import RejectReason
 from gateways.http.live import Bounds
+from gateways.http.user_feeds import USER_FEEDS
 from gateways.local_servers import Servers
+from projections import connection_feed, send_feed
 from projections.feed import KEPT_DAYS, NAMES
 from tests.support.streams_house import StreamsHouse, streams_house, until
 
@@ -63,3 +65,6 @@ def test_the_page_gives_the_bounds_as_they_are() -> None:
 
 def test_the_page_names_every_event_and_every_reason_to_reject() -> None:
     assert all(f"`{name}`" in PAGE for name in (*NAMES.values(), *get_args(RejectReason)))
+    for name, status in (*send_feed.TOLD.values(), *connection_feed.TOLD.values()):
+        assert f"| `{name}` | `{status}`" in PAGE
+    assert all(f"scope `{feed.scope}`" in PAGE for feed in USER_FEEDS.values())

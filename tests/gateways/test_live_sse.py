@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import aiohttp
 import pytest
 
 from gateways.local_servers import Servers
 from tests.support.sse_client import SseReader, sse
-from tests.support.streams_house import StreamsHouse, streams_house, until
+from tests.support.streams_house import HeldBack, StreamsHouse, streams_house, until
 
 
 @pytest.fixture(scope="module")
@@ -94,23 +93,6 @@ async def test_without_a_token_only_what_comes_from_now_on_is_told(house: Stream
         await until(lambda: len(serving.live.streams) == 1)
         await house.receive(box)
         assert await ids(reader, 1) == box.messages[1:]
-
-
-class HeldBack:
-    """What the tail of this house has heard and not told, from its next look on until it is let go."""
-
-    def __init__(self, house: StreamsHouse, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.found: list[Any] = []
-        self._tell_all, self._holding = house.tail._tell_all, True
-        monkeypatch.setattr(house.tail, "_tell_all", self._heard)
-
-    def _heard(self, found: Any) -> None:
-        self.found.append(found) if self._holding else self._tell_all(found)
-
-    def let_go(self) -> None:
-        self._holding = False
-        for found in self.found:
-            self._tell_all(found)
 
 
 async def test_what_can_be_read_before_a_stream_opens_is_not_told_by_it(

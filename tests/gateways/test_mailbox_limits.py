@@ -63,3 +63,18 @@ async def test_those_who_wait_for_a_window_come_back_one_after_the_other(pool):
     assert waiting == sorted(waiting)
     assert 25 * 6 < waiting[-1] < 30 * 6 + 61
     assert min(later - sooner for sooner, later in pairwise(waiting)) > 5.5
+
+
+async def test_what_costs_more_takes_more_and_what_was_done_unasked_is_counted(pool):
+    """Of two processes, each of which may hold what one send costs ahead of its need, and never more than there is."""
+    allowed = {"gmail": Allowed(Limit("units", 1000, 60), None, 110)}
+    ours, theirs = (MailboxLimits(pool, Rates(pool), allowed, holder=name, seconds=30) for name in ("ours", "theirs"))
+    waits = [await one.wait_for_rate("gmail", "a") for _ in range(10) for one in (ours, theirs)]
+    assert 8 <= waits.count(0.0) <= 9
+    waiting = [wait for wait in waits if wait]
+    assert all(wait > 40 for wait in waiting)
+    await ours.spent("gmail", "b", 900)
+    assert await ours.wait_for_rate("gmail", "b") > 40
+    await ours.spent("gmail", "c", 100_000)
+    await ours.spent("gmail", "c", 0)
+    assert await theirs.wait_for_rate("gmail", "c") > 40

@@ -227,6 +227,21 @@ def test_the_document_of_a_whole_installation_is_one_and_every_operation_has_its
     assert all(f'id="{name}"' in page for name in ids)
 
 
+def test_whatever_changes_something_may_be_answered_with_an_operation(inbox: Inbox) -> None:
+    """But for what starts something in a browser, or many things at once."""
+    without = set()
+    for path, methods in inbox.document["paths"].items():
+        for method, told in methods.items():
+            if not path.startswith("/v1/") or method not in {"post", "patch", "put", "delete"}:
+                continue
+            schema = told["responses"].get("202", {}).get("content", {}).get("application/json", {}).get("schema", {})
+            if "Pending" not in str(schema):
+                without.add(told["operationId"])
+            else:
+                assert "outcome_unknown" not in str(told["responses"].get("503")), told["operationId"]
+    assert without == {"resendDeliveries"}
+
+
 def test_streams_are_described_as_they_are(inbox: Inbox) -> None:
     paths = inbox.document["paths"]
     for path in ("/api/v1/mailboxes/{address}/events", "/v1/events"):

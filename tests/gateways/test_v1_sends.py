@@ -183,11 +183,6 @@ async def test_while_nobody_decides_an_operation_tells_what_has_come_of_it(ada: 
         async with house.http.http.delete(f"{house.http.url}/v1/users/{bob.id}", headers=bearer(bob.key)):
             _, gone, _ = await house.asked("GET", headers["Location"], bob.key)
         assert (gone["status"], gone["code"], gone["messageId"]) == ("refused", "not_found", None)
-    decided = services.keyset.digest("link", "operation", ada.person.account, "snd_" + "0" * 26)
-    _, pending, _ = await house.asked("GET", f"/v1/operations/op_{'0' * 26}_{decided}", ada.key)
-    assert (pending["status"], pending["location"]) == ("pending", None)
-    for wrong in ("op_x", f"op_{'1' * 26}_{decided}", "snd_" + "0" * 26):
-        assert (await house.asked("GET", f"/v1/operations/{wrong}", ada.key))[0] == 404
 
 
 # ── asking again ──────────────────────────────────────────────────────────────────────────────────────────────────────

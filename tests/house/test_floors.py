@@ -5,6 +5,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The first version without the hole, and which that was.
@@ -48,6 +50,27 @@ def test_every_locked_package_has_hashes(lock: str) -> None:
     entries = re.split(r"^(?=[\w.-]+(?:\[[^\]]*\])?==)", (ROOT / lock).read_text(), flags=re.MULTILINE)[1:]
     assert len(entries) > 30
     assert [entry.splitlines()[0] for entry in entries if "--hash=sha256:" not in entry] == []
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_what_is_asked_for_is_locked(lock: str) -> None:
+    """In a version that is asked for: whoever adds a package, or moves a bound, makes the lock files anew (`make lock`)."""
+    asked = requirements(ROOT / lock.replace(".lock", ".in"))
+    held = {canonicalize_name(name): found for name, found in locked(lock).items()}
+    assert len(asked) > 1
+    assert {one.name for one in asked if canonicalize_name(one.name) not in held} == set()
+    assert {str(one) for one in asked if held[canonicalize_name(one.name)] not in one.specifier} == set()
+
+
+def requirements(path: Path) -> list[Requirement]:
+    """Those of a file, and of the files that it names."""
+    found = []
+    for line in (line.partition("#")[0].strip() for line in path.read_text().splitlines()):
+        if line.startswith("-r "):
+            found += requirements(path.with_name(line.removeprefix("-r ").strip()))
+        elif line:
+            found.append(Requirement(line))
+    return found
 
 
 def test_a_lower_version_would_be_seen() -> None:

@@ -132,8 +132,15 @@ async def test_without_drafts_a_lost_answer_ends_uncertain_or_with_proof_and_nev
     mailbox = await house.connect(scopes=SEND_ONLY)
     await house.gmail.fail("messages.send", user=mailbox.address, status=504, when="after")
     send = await house.send(mailbox)
+    outlook = await house.connect("outlook", scopes=["Mail.Send"])
+    sound = await house.send(outlook)
+    await house.becomes(sound, "sent")
+    await house.graph.fail("sendMail", user=outlook.address, status=504, when="after")
+    lost = await house.send(outlook)
+    await house.becomes(lost, "uncertain")
     await house.becomes(send, "uncertain", "sent", seconds=90)
     assert len(sent(house, mailbox)) == 1
+    assert len([one for one in house.graph.receipts() if one["login"] == outlook.address]) == 2
 
 
 async def test_what_is_cancelled_before_it_starts_is_not_sent_and_afterwards_it_is_too_late(house):

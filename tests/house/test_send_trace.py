@@ -2,6 +2,7 @@
 
 import uuid
 from collections import defaultdict
+from datetime import UTC, datetime, timedelta
 
 from domain.send_commands import KnownConnection, RequestSend
 from gateways.stores.sealing import place, seal
@@ -20,18 +21,22 @@ APART = {"connection.commands", "connection.events"}
 
 
 async def test_every_record_of_a_send_and_its_webhook_belong_to_the_trace_of_its_request(servers, tmp_path):
-    """Through two attempts that fail and the tiers in between."""
+    """Through two attempts that fail and the tiers in between; and of one that waits for a timer."""
     name = f"test_{uuid.uuid4().hex}"
     async with (
-        send_house(servers, create_database(servers, name), f"t{name[5:17]}.", tmp_path, rates="off") as house,
+        send_house(servers, create_database(servers, name), f"{name}.", tmp_path, rates="off") as house,
         receiving() as receiver,
     ):
         mailbox = await house.connect()
         await house.gmail.fail("drafts.create", user=mailbox.address, status=500, times=2)
         send = await asked(house, mailbox, receiver.url)
+        later = await asked(house, mailbox, receiver.url, scheduled_at=datetime.now(UTC) + timedelta(seconds=1))
         await house.becomes(send, "sent", seconds=30)
+        await house.becomes(later, "sent", seconds=30)
         async with receiver.came:
-            await receiver.came.wait_for(lambda: any(b"send.sent" in call.body for call in receiver.calls))
+            await receiver.came.wait_for(lambda: sum(b"send.sent" in call.body for call in receiver.calls) == 2)
+        of_timers = await traces(house, later)
+        assert {topic: seen for topic, seen in of_timers.items() if seen != {TRACE_ID}} == {}
         found = await traces(house, send)
         assert {"send.commands", "send.events", "deliver.gmail", "webhook.deliver"} <= found.keys()
         assert any(topic.startswith("retry.") for topic in found)
@@ -41,7 +46,7 @@ async def test_every_record_of_a_send_and_its_webhook_belong_to_the_trace_of_its
     drop_database(servers, name)
 
 
-async def asked(house: SendHouse, mailbox: Mailbox, callback: str) -> str:
+async def asked(house: SendHouse, mailbox: Mailbox, callback: str, *, scheduled_at: datetime | None = None) -> str:
     """A send whose request belonged to a trace."""
     send = new_id("snd")
     key = (await house.house.keyring.get([mailbox.user]))[mailbox.user]
@@ -59,6 +64,7 @@ async def asked(house: SendHouse, mailbox: Mailbox, callback: str) -> str:
         message=seal(key, MESSAGE.dump_json(message), place("send", send, "message")),
         callback=seal(key, callback.encode(), place("send", send, "callback")),
         scale=SCALE,
+        scheduled_at=scheduled_at,
     )
     await house.house.command_log.command(
         topics.SEND_COMMANDS.name,

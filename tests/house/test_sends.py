@@ -31,7 +31,10 @@ async def test_a_mail_goes_out_once_and_each_step_of_it_is_on_record(house):
     ]
 
 
-async def test_outlook_sends_as_well_and_smtp_too(house):
+async def test_outlook_sends_as_well_and_smtp_too(house, caplog):
+    """And the house has started without a warning; FastStream would warn of topics that it is not to make."""
+    said = [one for one in caplog.get_records("setup") if one.name == "gateways.log.subscriptions"]
+    assert [one.getMessage() for one in said if one.levelname == "WARNING"] == []
     outlook = await house.connect("outlook")
     send = await house.send(outlook)
     row = await house.becomes(send, "sent")

@@ -68,6 +68,7 @@ class SendHouse:
         scopes: Sequence[str] | None = None,
         servers: OwnServers | None = None,
         token: str = "",
+        refresh: str = "refresh",
     ) -> Mailbox:
         """A new mailbox, in the vault, in the tables, and at its provider."""
         connection, user = new_id("con"), user or new_id("usr")
@@ -78,31 +79,37 @@ class SendHouse:
             await self.gmail.token(token, address, " ".join(granted))
         elif provider == "outlook":
             await self.graph.token(token, address)
+        digest = self.house.keyset.digest("connection-account", provider, address)
+        mailbox = Mailbox(connection, user, provider, address, digest)
         until = None if servers else datetime.now(UTC) + timedelta(hours=1)
-        secrets = Secrets(None if servers else token, None if servers else "refresh", until, servers)
+        secrets = Secrets(None if servers else token, None if servers else refresh, until, servers)
+        await self.authorise(mailbox, secrets, granted)
+        await self.found("select 1 from connections where connection = $1", connection)
+        self.mailboxes[connection] = mailbox
+        return mailbox
+
+    async def authorise(self, mailbox: Mailbox, secrets: Secrets, granted: Sequence[str]) -> None:
+        """What a callback does, when a mailbox is connected or connected again."""
+        connection, user, provider = mailbox.connection, mailbox.user, mailbox.provider
         vault = self.house.vault
         fingerprint = vault.fingerprint_of(secrets)
         version = await vault.put(connection, user, provider, secrets, fingerprint)
         keys = await self.house.keyring.get([user])
         data_key = keys.get(user) or await self.house.keyring.create(user)
-        digest = self.house.keyset.digest("connection-account", provider, address)
         authorise = AuthoriseConnection(
             connection=connection,
             user=user,
             owner=OWNER,
             provider=provider,
-            auth="password" if servers else "oauth",
-            account=seal(data_key, address.encode(), place("connection", connection, "account")),
-            account_digest=digest,
+            auth="password" if secrets.servers else "oauth",
+            account=seal(data_key, mailbox.address.encode(), place("connection", connection, "account")),
+            account_digest=mailbox.digest,
             subject_digest=None,
-            scopes=granted,
-            asked_scopes=granted,
-            token=Token(fingerprint, version, until),
+            scopes=list(granted),
+            asked_scopes=list(granted),
+            token=Token(fingerprint, version, secrets.expires_at),
         )
         await self.tell_connections(authorise)
-        await self.found("select 1 from connections where connection = $1", connection)
-        mailbox = self.mailboxes[connection] = Mailbox(connection, user, provider, address, digest)
-        return mailbox
 
     async def revoke(self, mailbox: Mailbox) -> None:
         await self.tell_connections(RevokeConnection(mailbox.connection, mailbox.user, "caller"))

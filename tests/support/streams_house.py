@@ -1,4 +1,4 @@
-"""What streams need of a house, in this process: a real log and real tables, both projectors, a tail, and a server.
+"""What streams need of a house, in this process: a real log and real tables, their projectors, a tail, and a server.
 
 Events are appended by hand, so that a test says exactly what happens and when; there are no deciders.
 """
@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from aiokafka.partitioner import murmur2
 from prometheus_client import CollectorRegistry
 
@@ -55,11 +56,17 @@ from projections.projector import Projector
 from schemas import commands, events
 from schemas.envelope import Source, event_headers
 from schemas.ids import new_id
-from schemas.topics import ACCOUNT_EVENTS, MAILBOX_EVENTS
+from schemas.topics import ACCOUNT_EVENTS, CONNECTION_EVENTS, MAILBOX_EVENTS, SEND_EVENTS
 from schemas.vocabulary import Vocabulary, encode
 from tests.support.servers import create_database, drop_database
 
 PARTITIONS = 2
+VOCABULARIES = {
+    MAILBOX_EVENTS.name: events.MAILBOX,
+    ACCOUNT_EVENTS.name: events.ACCOUNT,
+    SEND_EVENTS.name: events.SEND,
+    CONNECTION_EVENTS.name: events.CONNECTION,
+}
 
 
 @dataclass
@@ -85,14 +92,14 @@ class Box:
 class StreamsHouse:
     """One installation; `live` serves at `url`."""
 
-    def __init__(self, kafka: str, prefix: str, pool: Pool, keyset: Keyset) -> None:
-        self.kafka, self.prefix, self.pool, self.keyset = kafka, prefix, pool, keyset
+    def __init__(self, kafka: str, prefix: str, pool: Pool, keyset: Keyset, partitions: int) -> None:
+        self.kafka, self.prefix, self.pool, self.keyset, self.partitions = kafka, prefix, pool, keyset, partitions
         self.keyring = Keyring(pool, LocalKeys(keyset))
         self.log = EventLog(kafka, prefix=prefix)
         self.tail: Tail
         self.folded: FoldedPositions
         self.admission: Admission
-        self._ends: dict[tuple[str, int], int] = {}
+        self.ends: dict[tuple[str, int], int] = {}
         self._lock = asyncio.Lock()
 
     # ── what happens ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -171,10 +178,16 @@ class StreamsHouse:
 
     async def account(self, *scopes: str) -> tuple[str, str, str]:
         """A new account with an API key that is narrowed to these scopes: its id, the key's id, the key."""
-        account, key, secret = new_id("acc"), new_id("key"), f"pl_live_{secrets.token_hex(16)}"
+        account = new_id("acc")
+        await self.append_unfolded([AccountCreated(account, "pro")], account, ACCOUNT_EVENTS.name)
+        return account, *await self.key(account, *scopes)
+
+    async def key(self, account: str, *scopes: str) -> tuple[str, str]:
+        """A further API key of an account: its id, and the key."""
+        key, secret = new_id("key"), f"pl_live_{secrets.token_hex(16)}"
         issued = ApiKeyIssued(account, key, secret[:12], hashlib.sha256(secret.encode()).hexdigest(), list(scopes))
-        await self.append_all([AccountCreated(account, "pro"), issued], account, ACCOUNT_EVENTS.name)
-        return account, key, secret
+        await self.append_all([issued], account, ACCOUNT_EVENTS.name)
+        return key, secret
 
     async def revoke(self, account: str, key: str) -> None:
         await self.append_all([ApiKeyRevoked(account, key)], account, ACCOUNT_EVENTS.name)
@@ -190,21 +203,20 @@ class StreamsHouse:
         return end
 
     async def append_unfolded(self, happened: list[Any], key: str, topic: str = MAILBOX_EVENTS.name) -> int:
-        vocabulary = events.MAILBOX if topic == MAILBOX_EVENTS.name else events.ACCOUNT
-        partition = self.partition_of(key)
+        vocabulary, partition = VOCABULARIES[topic], self.partition_of(key)
         async with self._lock:
-            if (topic, partition) not in self._ends:
-                self._ends[topic, partition] = (await self.log.bounds(topic, partition))[1]
-            start = self._ends[topic, partition]
+            if (topic, partition) not in self.ends:
+                self.ends[topic, partition] = (await self.log.bounds(topic, partition))[1]
+            start = self.ends[topic, partition]
             batch = self.log.batch()
             for position, event in enumerate(happened, start):
                 batch.add([(key.encode(), encode(event), headers_of(event, position, vocabulary, topic, partition))])
             assert await self.log.append(topic, partition, batch) == start
-            self._ends[topic, partition] = start + len(happened)
+            self.ends[topic, partition] = start + len(happened)
             return start + len(happened)
 
     def partition_of(self, key: str) -> int:
-        return (murmur2(key.encode()) & 0x7FFFFFFF) % PARTITIONS
+        return (murmur2(key.encode()) & 0x7FFFFFFF) % self.partitions
 
     def position(self, box: Box) -> str:
         """What a list of this mailbox's messages would answer as X-Log-Position now."""
@@ -230,6 +242,27 @@ class StreamsHouse:
             await live.stop()
             serves.should_exit = True
             await serving
+
+
+class HeldBack:
+    """What the tail of this house has heard of a topic and not told, from its next look on until it is let go."""
+
+    def __init__(self, house: StreamsHouse, monkeypatch: pytest.MonkeyPatch, topic: str = MAILBOX_EVENTS.name) -> None:
+        self.found: list[Any] = []
+        self._topic, self._holding = house.prefix + topic, True
+        self._tell_all = house.tail._tell_all
+        monkeypatch.setattr(house.tail, "_tell_all", self._heard)
+
+    def _heard(self, found: Any) -> None:
+        held = {place: records for place, records in found.items() if self._holding and place.topic == self._topic}
+        if held:
+            self.found.append(held)
+        self._tell_all({place: records for place, records in found.items() if place not in held})
+
+    def let_go(self) -> None:
+        self._holding = False
+        for found in self.found:
+            self._tell_all(found)
 
 
 class Serving:
@@ -260,31 +293,29 @@ def headers_of(event: Any, position: int, vocabulary: Vocabulary, topic: str, pa
 
 @asynccontextmanager
 async def streams_house(
-    servers: Servers, folder: Path, *, request_limit: Limit | None = None
+    servers: Servers, folder: Path, *, request_limit: Limit | None = None, partitions: int = PARTITIONS
 ) -> AsyncIterator[StreamsHouse]:
     """The parts, running until the block ends, with topics and a database of their own. Without a limit rates are off."""
     prefix = f"live_{uuid.uuid4().hex}."
     async with AsyncExitStack() as stack:
         database = create_database(servers, prefix[:-1])
         stack.callback(drop_database, servers, prefix[:-1])
-        await provision(servers.kafka, prefix=prefix, partitions=PARTITIONS)
+        await provision(servers.kafka, prefix=prefix, partitions=partitions)
         await migrate(database)
         pool = await stack.enter_async_context(pooled(database, size=8))
-        house = StreamsHouse(servers.kafka, prefix, pool, open_keyset(folder / "keyset.json"))
+        house = StreamsHouse(servers.kafka, prefix, pool, open_keyset(folder / "keyset.json"), partitions)
         stack.push_async_callback(house.log.close)
         await open_log(house.log, pool)
         await _project(house, stack)
         house.folded = await _started(stack, FoldedPositions(database, pool))
-        house.tail = await _started(
-            stack, Tail(servers.kafka, [MAILBOX_EVENTS.name, ACCOUNT_EVENTS.name], prefix=prefix)
-        )
+        house.tail = await _started(stack, Tail(servers.kafka, list(VOCABULARIES), prefix=prefix))
         house.admission = Admission(_services(house, request_limit), house.tail)
         yield house
 
 
 async def _project(house: StreamsHouse, stack: AsyncExitStack) -> None:
     subscriptions = Subscriptions(house.kafka, prefix=house.prefix)
-    for topic, vocabulary in ((MAILBOX_EVENTS.name, events.MAILBOX), (ACCOUNT_EVENTS.name, events.ACCOUNT)):
+    for topic, vocabulary in VOCABULARIES.items():
         projector = Projector(topic, of_topic(topic), vocabulary, house.pool)
         projector.subscription = subscriptions.subscribe([topic], group=f"projector.{topic}", consumes=projector)
         stack.push_async_callback(projector.stop)

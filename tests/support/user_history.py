@@ -25,7 +25,7 @@ from projections.projection import Folded, Projection
 from projections.projector import Projector
 from schemas import events
 from schemas.envelope import Source, event_headers
-from schemas.topics import ACCOUNT_EVENTS, CONNECTION_EVENTS
+from schemas.topics import ACCOUNT_EVENTS, CONNECTION_EVENTS, SEND_EVENTS
 from schemas.vocabulary import Vocabulary, encode
 from tests.support.connection_words import COMPOSE, authorise, failed, refreshed
 from tests.support.spec import Fold
@@ -34,6 +34,7 @@ START = datetime(2026, 1, 5, 12, tzinfo=UTC)
 VOCABULARIES: dict[str, Vocabulary] = {
     ACCOUNT_EVENTS.name: events.ACCOUNT,
     CONNECTION_EVENTS.name: events.CONNECTION,
+    SEND_EVENTS.name: events.SEND,
 }
 
 
@@ -166,7 +167,7 @@ async def rows_of(
 
 @dataclass
 class UserLog:
-    """`account.events` and `connection.events` of one test, and the database that projections fold them into."""
+    """The topics of users of one test, and the database that projections fold them into."""
 
     kafka: str
     prefix: str

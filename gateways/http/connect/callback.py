@@ -26,6 +26,7 @@ from gateways.http.connect.wishes import Wish, provider_named
 from gateways.http.connect.words import WORDS, Code, NotConnected
 from gateways.http.problems import RETRY_SECONDS
 from gateways.http.services import Services
+from gateways.http.v1.pending import CONNECT, operation_asked
 from gateways.log.command_log import OutcomeUnknown
 from gateways.log.decisions import Unsettled
 from gateways.providers.connector import ConnectFailed, Consent, Granted, Identity
@@ -99,7 +100,7 @@ class Callback:
         consent, wish = found
         outcome = await self._outcome(request, provider, wish, consent, returned)
         _tell_operator(request, provider, wish, outcome)
-        response = await self._ended(wish, outcome)
+        response = await self._ended(request, wish, outcome)
         self._connecting.cookies.unbind(response, provider, returned.state)
         return response
 
@@ -140,18 +141,23 @@ class Callback:
         wanted = Wanted(wish.owner, wish.user, provider, wish.connection)
         return await self._authorising.connect(request, wanted, _named(granted, wish))
 
-    async def _ended(self, wish: Wish, outcome: Connected | Code) -> Response:
+    async def _ended(self, request: Request, wish: Wish, outcome: Connected | Code) -> Response:
         """Where the browser goes now."""
         if isinstance(outcome, Connected):
             said = {"connectionId": outcome.connection, "status": "connected"}
         else:
-            said = {"error": outcome}
+            said = {"error": outcome, **self._operation(request, wish, outcome)}
         if wish.return_url is not None and not wish.on_page:
             return redirect(with_outcome(wish.return_url, **said))
         try:
             return await open_page(self._connecting, wish, said)
         except UNREACHABLE:
             return self._told(outcome)
+
+    def _operation(self, request: Request, wish: Wish, outcome: Code) -> dict[str, str]:
+        """What the product can look at where nobody knows yet."""
+        operation = operation_asked(self._services.keyset, wish.owner, CONNECT, request)
+        return {"operationId": operation} if outcome == "outcome_unknown" and operation is not None else {}
 
     def _told(self, outcome: Connected | Code) -> Response:
         """The outcome by itself, where there is no page to show it on."""

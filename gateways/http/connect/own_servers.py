@@ -21,11 +21,12 @@ from gateways.http.connect.starting import GIVES, ticket_url
 from gateways.http.connect.wishes import Wish
 from gateways.http.connect.words import NotConnected
 from gateways.http.json_bodies import json_object
-from gateways.http.operations import TEXT, declare, json_response, parameter
+from gateways.http.operations import TEXT, json_response, parameter
 from gateways.http.positions import LOG_POSITION
 from gateways.http.problems import Problem
 from gateways.http.services import Services
 from gateways.http.v1.connections import PREFIX, connection_json
+from gateways.http.v1.pending import CONNECT, declare_write
 from gateways.http.v1.shapes import CONNECTION, Connection
 from gateways.http.v1.users import API_KEY, NO_STORE, OF_ACCOUNT
 from gateways.http.who import Caller, account_caller
@@ -83,11 +84,13 @@ BODY: Final = {
 
 def routes(services: Services, connecting: Connecting) -> APIRouter:
     router = APIRouter(tags=["connections"])
-    declare(
+    declare_write(
         router,
+        services,
         "POST",
         f"{PREFIX}/smtp",
         OwnServersRoute(services, connecting).connect,
+        kind=CONNECT,
         name="connectSmtp",
         summary="Connect a mailbox on other mail servers",
         answers={
@@ -101,7 +104,6 @@ def routes(services: Services, connecting: Connecting) -> APIRouter:
             "not_found",
             "too_many_connections",
             "too_large",
-            "outcome_unknown",
             *OF_ACCOUNT,
         ),
         parameters=(

@@ -25,7 +25,7 @@ URL: Final = re.compile(
 UNPACKED: Final = re.compile(r"%(?:2e|2f|5c|25|[01][0-9a-f]|7f)", re.IGNORECASE)
 CONTROLS_IN_QUERY: Final = re.compile(r"%(?:[01][0-9a-f]|7f)", re.IGNORECASE)
 #: What we add; a URL that has one of them already would say two things, however it is spelled.
-OURS: Final = frozenset({"connectionId", "status", "error"})
+OURS: Final = frozenset({"connectionId", "status", "error", "operationId"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ GIVES: Final = {
 }
 NOT_ALLOWED: Final = (
     "`returnUrl` has to be one of `POSTLEDGER_RETURN_URLS` or below it, without a fragment, without anything that is read "
-    "in two ways, and without `connectionId`, `status` or `error` in its query: those are added."
+    "in two ways, and without `connectionId`, `status`, `error` or `operationId` in its query: those are added."
 )
 NOT_ITS_CONNECTION: Final = "`connectionId` has to be a connection of this user at this provider that is not revoked."
 USER_PARAMETER: Final = parameter("userId", "query", "Whose mailbox it will be.", TEXT, USER) | {"required": True}

@@ -32,6 +32,8 @@ from gateways.http.v1.attachment_shapes import (
 )
 from gateways.http.v1.bodies import Faults
 from gateways.http.v1.new_attachments import store_attachment
+from gateways.http.v1.pending import DELETE_ATTACHMENT, declare_write
+from gateways.http.v1.pending import UPLOAD as UPLOADED
 from gateways.http.v1.queries import query_of
 from gateways.http.v1.shapes import USER
 from gateways.http.v1.users import API_KEY, NO_STORE, OF_ACCOUNT, POSITION
@@ -54,11 +56,13 @@ ERASED: Final = "It was here and has been erased."
 def routes(services: Services) -> APIRouter:
     router = APIRouter(tags=["attachments"])
     files = Files(services)
-    declare(
+    declare_write(
         router,
+        services,
         "POST",
         UPLOAD,
         files.upload,
+        kind=UPLOADED,
         name="uploadAttachment",
         summary="Upload an attachment",
         answers={201: {"model": StoredAttachment, "description": "The user's mail can take it along."}},
@@ -70,7 +74,6 @@ def routes(services: Services) -> APIRouter:
             "idempotency_key_reused",
             "gone",
             "attachment_too_large",
-            "outcome_unknown",
             *OF_ACCOUNT,
         ),
         parameters=(
@@ -96,11 +99,11 @@ def routes(services: Services) -> APIRouter:
         ),
         security=API_KEY,
     )
-    _declare_one(router, files)
+    _declare_one(router, services, files)
     return router
 
 
-def _declare_one(router: APIRouter, files: "Files") -> None:
+def _declare_one(router: APIRouter, services: Services, files: "Files") -> None:
     """What can be done with one attachment."""
     declare(
         router,
@@ -141,15 +144,17 @@ def _declare_one(router: APIRouter, files: "Files") -> None:
         ),
         security=API_KEY,
     )  # fmt: skip
-    declare(
+    declare_write(
         router,
+        services,
         "DELETE",
         ONE,
         files.delete,
+        kind=DELETE_ATTACHMENT,
         name="deleteAttachment",
         summary="Delete an attachment",
         answers={204: {"description": "It can't be sent any more."}},
-        refusals=("not_found", "outcome_unknown", *OF_ACCOUNT),
+        refusals=("not_found", *OF_ACCOUNT),
         parameters=(ATTACHMENT_PARAMETER,),
         security=API_KEY,
     )

@@ -24,6 +24,7 @@ from gateways.http.services import Services
 from gateways.http.v1 import pages
 from gateways.http.v1.bodies import Faults
 from gateways.http.v1.last_errors import last_error
+from gateways.http.v1.pending import REVOKE, declare_write
 from gateways.http.v1.queries import query_of
 from gateways.http.v1.remembered import Page, Remembered
 from gateways.http.v1.shapes import CONNECTION, USER, Connection, Connections, State
@@ -76,11 +77,11 @@ def routes(services: Services) -> APIRouter:
         ),
         security=API_KEY,
     )
-    _declare_one(router, connected)
+    _declare_one(router, services, connected)
     return router
 
 
-def _declare_one(router: APIRouter, connected: "Connected") -> None:
+def _declare_one(router: APIRouter, services: Services, connected: "Connected") -> None:
     """What can be done with one connection."""
     declare(
         router,
@@ -94,15 +95,17 @@ def _declare_one(router: APIRouter, connected: "Connected") -> None:
         parameters=(CONNECTION_PARAMETER, AFTER_PARAMETER),
         security=API_KEY,
     )
-    declare(
+    declare_write(
         router,
+        services,
         "DELETE",
         PREFIX + "/{connection_id}",
         connected.revoke,
+        kind=REVOKE,
         name="revokeConnection",
         summary="Revoke a connection",
         answers={204: {"description": "It is not used any more."}},
-        refusals=("not_found", "outcome_unknown", *OF_ACCOUNT),
+        refusals=("not_found", *OF_ACCOUNT),
         parameters=(CONNECTION_PARAMETER,),
         security=API_KEY,
     )

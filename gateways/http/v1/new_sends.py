@@ -31,7 +31,7 @@ from gateways.http.v1.send_bodies import Wanted, read_send, when
 from gateways.http.v1.send_sizes import MOST_ENCODED, size_of
 from gateways.http.who import Caller
 from gateways.log.command_log import NotPromised
-from gateways.log.decisions import Asked, Decision, Unsettled
+from gateways.log.decisions import Asked, Decision
 from gateways.stores.sealing import Unsealable, place, seal, unseal
 from projections import attachments, send_grounds, send_lists, sends
 from projections.send_grounds import Grounds, Taken
@@ -48,17 +48,16 @@ LONG_BODY: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The send there is now; `replayed` where an idempotency key stood for it already. Without a position it is not known
-    yet what has been decided."""
+    """The send there is now; `replayed` where an idempotency key stood for it already."""
 
     send: str
     scheduled: bool
-    log_position: str | None
+    log_position: str
     replayed: bool = False
 
 
 async def make_send(services: Services, request: Request, caller: Caller) -> Made:
-    """Asks for what the request's body says. Raises a Problem, and what Decisions.ask raises but Unsettled."""
+    """Asks for what the request's body says. Raises a Problem, and what Decisions.ask raises."""
     wanted = await read_send(request, services.egress)
     account, user, digest = caller.owner, wanted.user, services.keyset.digest
     key = digest("idempotency", account, user, ROUTE, wanted.key) if wanted.key else None
@@ -101,14 +100,14 @@ async def make_send(services: Services, request: Request, caller: Caller) -> Mad
 
 
 async def _decided(services: Services, request: Request, command: RequestSend) -> Made:
-    asked = Asked(topics.SEND_COMMANDS.name, command.user, command.send, command, sends.PROJECTION.name)
+    # Whoever is not told in time asks for the command: its id and the mail's are one.
+    command_id = f"cmd_{command.send.removeprefix('snd_')}"
+    asked = Asked(topics.SEND_COMMANDS.name, command.user, command.send, command, sends.PROJECTION.name, command_id)
     try:
         decision = await settled(services.send_decisions, request, asked)
     except (NotPromised, Problem):
         await _forget(services, command.blob)
         raise
-    except Unsettled:
-        return Made(command.send, command.scheduled_at is not None, None)
     if isinstance(decision.event, SendRequested):
         return Made(command.send, command.scheduled_at is not None, decision.log_position)
     await _forget(services, command.blob)

@@ -96,7 +96,7 @@ async def read_send(request: Request, egress: Egress) -> Wanted:
         reply_to=reply_to_of(body, faults),
         headers=_headers(body.get("headers"), faults),
         thread_id=_thread_id(body.get("threadId"), faults),
-        attachments=_attachments(body.get("attachments"), faults),
+        attachments=attachments_of(body.get("attachments"), faults),
         scheduled_at=faults.tried(lambda: moment(body.get("scheduledAt"))),
         callback=callback or None,
         said=_canonical(body),
@@ -224,7 +224,7 @@ def _thread_id(said: Any, faults: Faults) -> str | None:
     return said
 
 
-def _attachments(said: Any, faults: Faults) -> list[str]:
+def attachments_of(said: Any, faults: Faults) -> list[str]:
     """The ids, each once: `"att_…"`, or an object with the `id` of an attachment."""
     if said is None:
         return []

@@ -20,16 +20,24 @@ DEFERRED: Final[Mapping[DeferredCode, str]] = {
     "answer_unreadable": f"The provider's answer could not be understood. {LATER}",
     "temporarily_refused": f"The provider refused it for the time being. {LATER}",
     "token_unavailable": f"A token for the mailbox could not be had. {LATER}",
+    "token_refused": (
+        "The provider takes no token for the mailbox, not even one it has just given; it is asked less and less often. "
+        "Where that goes on, its user has to connect the mailbox again; the mail waits for that, a day at most."
+    ),
     "reauth_required": "The mailbox has to be connected again by its user; the mail waits for that, a day at most.",
     "worker_lost": f"The worker that tried it was lost before it began to send. {LATER}",
     "out_of_time": f"There was not enough time left to send it in this attempt. {LATER}",
     "proven_absent": f"The provider has shown that it did not go out. {LATER}",
-    "client_broken": "The provider does not accept this installation as a client: its operator has to mend that.",
+    "client_broken": f"This installation can't read the mail or hand it over: its operator has to look into that. {LATER}",
 }
 FAILED: Final[Mapping[FailedCode, str]] = {
     "recipients_refused": f"The provider takes none of the recipients: correct them in another mail. {FOR_GOOD}",
     "message_refused": f"The provider does not take this mail. {FOR_GOOD}",
     "message_too_large": f"The mail is larger than the provider takes: send one with less attached. {FOR_GOOD}",
+    "message_too_large_for_scopes": (
+        "The mail is larger than what the connection may send without the right to make drafts: send one with less "
+        f"attached, or have its user connect the mailbox again and grant `Mail.ReadWrite` as well. {FOR_GOOD}"
+    ),
     "not_allowed": f"The mailbox may not send, or not as this sender: its administrator can change that. {FOR_GOOD}",
     "scope_missing": f"The connection was not granted to send: have its user connect the mailbox again. {FOR_GOOD}",
     "mailbox_disabled": f"The provider has disabled the mailbox: its user has to ask there. {FOR_GOOD}",

@@ -14,8 +14,11 @@ from gateways.http.operations import (
     number_parameter,
     parameter,
 )
+from gateways.http.services import Services
 from gateways.http.v1 import pages
-from gateways.http.v1.send_shapes import SEND, NewSchedule, NewSend, Queued, RawSend, Send, Sends
+from gateways.http.v1.operation_shapes import SEND
+from gateways.http.v1.pending import CHANGE_SEND, SEND_MAIL, declare_write
+from gateways.http.v1.send_shapes import NewSchedule, NewSend, Queued, RawSend, Send, Sends
 from gateways.http.v1.shapes import USER
 from gateways.http.v1.users import API_KEY, OF_ACCOUNT
 
@@ -34,13 +37,15 @@ SETTLED: Final = {"model": Send, "description": "It has come to an end while the
 OF_ONE: Final = ("not_found", "outcome_unknown", *OF_ACCOUNT)
 
 
-def declare_sends(router: APIRouter, mails: Any, statuses: Sequence[str]) -> None:
+def declare_sends(router: APIRouter, services: Services, mails: Any, statuses: Sequence[str]) -> None:
     """Adds all of them; `mails` has their handlers."""
-    declare(
+    declare_write(
         router,
+        services,
         "POST",
         ASK,
         mails.send,
+        kind=SEND_MAIL,
         name="sendMessage",
         summary="Send a mail",
         answers={
@@ -57,7 +62,6 @@ def declare_sends(router: APIRouter, mails: Any, statuses: Sequence[str]) -> Non
             "message_too_large",
             "no_recipients",
             "too_many_recipients",
-            "outcome_unknown",
             *OF_ACCOUNT,
         ),
         parameters=(KEY, PREFER),
@@ -86,10 +90,10 @@ def declare_sends(router: APIRouter, mails: Any, statuses: Sequence[str]) -> Non
         ),
         security=API_KEY,
     )  # fmt: skip
-    _declare_one(router, mails)
+    _declare_one(router, services, mails)
 
 
-def _declare_one(router: APIRouter, mails: Any) -> None:
+def _declare_one(router: APIRouter, services: Services, mails: Any) -> None:
     """What can be done with one mail."""
     reads: dict[str, Any] = {"parameters": (SEND_PARAMETER, AFTER_PARAMETER), "security": API_KEY}
     declare(
@@ -102,19 +106,22 @@ def _declare_one(router: APIRouter, mails: Any) -> None:
         answers={200: {"model": RawSend, "description": "Its body, and links to its attachments."}},
         refusals=("invalid_request", *OF_ONE), **reads,
     )  # fmt: skip
-    declare(
-        router, "PATCH", ONE, mails.move, name="moveSend", summary="Move a scheduled mail",
+    declare_write(
+        router, services, "PATCH", ONE, mails.move,
+        kind=CHANGE_SEND, name="moveSend", summary="Move a scheduled mail",
         answers={200: {"model": Send, "description": "It goes out then."}},
         refusals=("invalid_request", "too_late", "too_large", *OF_ONE), parameters=(SEND_PARAMETER,), security=API_KEY,
         body={"application/json": {"schema": NewSchedule.model_json_schema()}},
     )  # fmt: skip
-    declare(
-        router, "DELETE", ONE, mails.cancel, name="cancelSend", summary="Cancel a mail",
+    declare_write(
+        router, services, "DELETE", ONE, mails.cancel,
+        kind=CHANGE_SEND, name="cancelSend", summary="Cancel a mail",
         answers={200: {"model": Send, "description": "It does not go out; asked again, the same."}},
         refusals=("too_late", *OF_ONE), parameters=(SEND_PARAMETER,), security=API_KEY,
     )  # fmt: skip
-    declare(
-        router, "POST", ONE + "/retry", mails.retry, name="retrySend", summary="Try a mail again",
+    declare_write(
+        router, services, "POST", ONE + "/retry", mails.retry,
+        kind=CHANGE_SEND, name="retrySend", summary="Try a mail again",
         answers={202: {"model": Queued, "description": "It is tried again, with what is at the provider already."},
                  200: SETTLED},
         refusals=("already_sent", "not_ended", *OF_ONE), parameters=(SEND_PARAMETER, PREFER), security=API_KEY,

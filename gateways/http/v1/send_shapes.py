@@ -10,12 +10,11 @@ from pydantic import BaseModel, Field
 
 from domain.connection_events import Provider
 from gateways.http.v1.attachment_shapes import ATTACHMENT
+from gateways.http.v1.operation_shapes import SEND
 from gateways.http.v1.send_bodies import FARTHEST, HEADER_CHARACTERS, MOST_HEADERS, SUBJECT_CHARACTERS
 from gateways.http.v1.send_people import MOST_RECIPIENTS, MOST_REPLY_TO, NAME_CHARACTERS
 from gateways.http.v1.shapes import AT, CONNECTION, USER, shown
 
-SEND: Final = "snd_01jnqrstvwxyz0123456789abc"
-OPERATION: Final = "op_01jnqrstvwxyz0123456789abc_2V0bWk3c0FqbGZ2b3Z6cTJmYXN0aGFzaG9mYWxs"
 GRACE: Final[dict[str, Any]] = {"email": "grace@example.org", "name": "Grace Hopper"}
 Status = Literal[
     "queued", "scheduled", "sending", "deferred", "sent", "failed", "cancelled", "uncertain", "dead_lettered"
@@ -78,14 +77,6 @@ A_RAW: Final[dict[str, Any]] = {
     "headers": {},
     "attachments": [A_FILE],
 }
-AN_OPERATION: Final[dict[str, Any]] = {
-    "operationId": OPERATION,
-    "status": "done",
-    "messageId": SEND,
-    "location": f"/v1/messages/{SEND}",
-    "code": None,
-    "detail": None,
-}
 
 
 class Recipient(BaseModel):
@@ -95,6 +86,22 @@ class Recipient(BaseModel):
 
     email: str
     name: str | None = Field(default=None, max_length=NAME_CHARACTERS)
+
+
+class NamedFile(BaseModel):
+    """An attachment."""
+
+    model_config = shown({"id": ATTACHMENT}, closed=True)
+
+    id: str
+
+
+class UploadedFile(BaseModel):
+    """An attachment, by the other name that its upload has for its id."""
+
+    model_config = shown({"attachmentId": ATTACHMENT}, closed=True)
+
+    attachment_id: str
 
 
 People = list[str | Recipient] | str | Recipient
@@ -128,7 +135,9 @@ class NewSend(BaseModel):
         description=f"Further header fields: at most {MOST_HEADERS}, each of 1 to {HEADER_CHARACTERS} characters.",
     )
     thread_id: str | None = Field(default=None, description="The provider's id of a conversation, where it has such.")
-    attachments: list[str] | None = Field(default=None, description="Ids of the user's attachments.")
+    attachments: list[str | NamedFile | UploadedFile] | None = Field(
+        default=None, description="Of the user, each named once."
+    )
     scheduled_at: datetime | None = Field(
         default=None, description=f"When to send it, with an offset; at most {FARTHEST.days} days ahead."
     )
@@ -136,13 +145,12 @@ class NewSend(BaseModel):
 
 
 class Queued(BaseModel):
-    """A mail that is on its way. `pending`: asked for and not known to be decided; `Location` tells in a moment."""
+    """A mail that is on its way."""
 
     model_config = shown({"messageId": SEND, "status": "queued"})
 
     message_id: str
-    status: Status | Literal["pending"]
-    operation_id: str | None = Field(default=None, description="Only where the status is `pending`.")
+    status: Status
 
 
 class NewSchedule(BaseModel):
@@ -237,16 +245,3 @@ class RawSend(BaseModel):
     text: str
     headers: dict[str, str]
     attachments: list[SentFile]
-
-
-class Operation(BaseModel):
-    """What has come of a request. `messageId` is the mail that it led to, or that its idempotency key stands for."""
-
-    model_config = shown(AN_OPERATION)
-
-    operation_id: str
-    status: Literal["pending", "done", "refused"]
-    message_id: str | None
-    location: str | None
-    code: str | None = Field(description="Of a refusal, one of those at `/docs/problems`.")
-    detail: str | None

@@ -22,9 +22,10 @@ from gateways.http.parameters import USER_ID
 from gateways.http.positions import LOG_POSITION, after_position
 from gateways.http.problems import Problem
 from gateways.http.services import Services
-from gateways.http.v1 import operations, pages
+from gateways.http.v1 import pages
 from gateways.http.v1.bodies import Faults, Members
 from gateways.http.v1.new_sends import make_send
+from gateways.http.v1.pending import SEND_MAIL, following
 from gateways.http.v1.queries import query_of
 from gateways.http.v1.send_bodies import moment, when
 from gateways.http.v1.send_json import SendsShown
@@ -46,15 +47,15 @@ TOO_LATE: Final = "It is on its way, or has ended otherwise: look at its `status
 NOT_ENDED: Final = "Only what failed, was given up or is uncertain is tried again: look at its `status`."
 
 
-def routes(mails: "Mails") -> APIRouter:
+def routes(services: Services, mails: "Mails") -> APIRouter:
     router = APIRouter(tags=["messages"])
-    declare_sends(router, mails, STATUSES)
+    declare_sends(router, services, mails, STATUSES)
     return router
 
 
-def shortcut(mails: "Mails") -> Shortcut:
+def shortcut(services: Services, mails: "Mails") -> Shortcut:
     """What a product is for: the framework would take a good part of its time."""
-    return Shortcut("POST", ASK, re.compile(re.escape(ASK)), mails.send)
+    return Shortcut("POST", ASK, re.compile(re.escape(ASK)), following(services, SEND_MAIL, mails.send))
 
 
 class Mails:
@@ -70,12 +71,7 @@ class Mails:
         services = self._services
         caller = await account_caller(services, request, "sends:write")
         made = await make_send(services, request, caller)
-        headers = {**NO_STORE, "Location": f"{PATH}/{made.send}"}
-        if made.log_position is None:
-            operation = operations.operation_of(services.keyset, caller.owner, made.send)
-            said = {"messageId": made.send, "status": "pending", "operationId": operation}
-            return json_response(said, 202, headers | {"Location": f"{operations.PATH}/{operation}"})
-        headers[LOG_POSITION] = made.log_position
+        headers = {**NO_STORE, "Location": f"{PATH}/{made.send}", LOG_POSITION: made.log_position}
         if made.replayed:
             headers["Idempotency-Replayed"] = "true"
         status = "scheduled" if made.scheduled else "queued"
@@ -120,14 +116,14 @@ class Mails:
     async def show(self, request: Request) -> Response:
         """Its state, when it is tried next, and what came of each attempt."""
         caller = await account_caller(self._services, request, "sends:read")
-        send = _send_id(request)
+        send = send_id(request)
         await after_position(self._services, request)
         return self._json(await self._one(await self._row(caller.owner, send)), NO_STORE)
 
     async def raw(self, request: Request) -> Response:
         """As it was asked for. Each answer has new links to the attachments, which need no credentials until they expire."""
         caller = await account_caller(self._services, request, "sends:read")
-        send = _send_id(request)
+        send = send_id(request)
         await after_position(self._services, request)
         said = await self._shown.raw(await self._row(caller.owner, send))
         if said is None:
@@ -137,7 +133,7 @@ class Mails:
     async def move(self, request: Request) -> Response:
         """Until it starts, and never to a time that is past."""
         caller = await account_caller(self._services, request, "sends:write")
-        row = await self._row(caller.owner, _send_id(request))
+        row = await self._row(caller.owner, send_id(request))
         faults, body = Faults(), await json_object(request)
         Members(body, ("scheduledAt",), faults)
         scheduled_at = faults.tried(lambda: moment(body.get("scheduledAt")))
@@ -151,7 +147,7 @@ class Mails:
     async def cancel(self, request: Request) -> Response:
         """While nothing of it has gone out and nothing is under way. What is cancelled can be cancelled again."""
         caller = await account_caller(self._services, request, "sends:write")
-        row = await self._row(caller.owner, _send_id(request))
+        row = await self._row(caller.owner, send_id(request))
         return await self._changed(request, row, CancelSend(row.send, row.user, row.owner))
 
     async def retry(self, request: Request) -> Response:
@@ -159,7 +155,7 @@ class Mails:
         What is uncertain may have gone out already: look into the mailbox before you ask for that."""
         services = self._services
         caller = await account_caller(services, request, "sends:write")
-        row = await self._row(caller.owner, _send_id(request))
+        row = await self._row(caller.owner, send_id(request))
         known = await send_grounds.grounds(services.pool, row.owner, row.user, None)
         if known is None:
             raise problems.not_found()
@@ -209,7 +205,7 @@ class Mails:
         return Response(body, 200, headers, "application/json")
 
 
-def _send_id(request: Request) -> str:
+def send_id(request: Request) -> str:
     """The message that the path names; what can't be an id is not there."""
     found: str = request.path_params["send_id"]
     if not SEND_ID.fullmatch(found):

@@ -18,6 +18,7 @@ from gateways.http.services import Services
 from gateways.http.v1 import pages
 from gateways.http.v1.bodies import Faults
 from gateways.http.v1.new_users import email_digest, external_id_digest, make_user
+from gateways.http.v1.pending import CREATE_USER, DELETE_USER, declare_write
 from gateways.http.v1.queries import query_of
 from gateways.http.v1.shapes import EMAIL, USER, NewUser, User, Users
 from gateways.http.who import account_caller
@@ -43,11 +44,13 @@ POSITION: Final = re.compile("[0-9]{1,18}")
 def routes(services: Services) -> APIRouter:
     router = APIRouter(tags=["users"])
     people = People(services)
-    declare(
+    declare_write(
         router,
+        services,
         "POST",
         PREFIX,
         people.create,
+        kind=CREATE_USER,
         name="createUser",
         summary="Make a user",
         answers={201: {"model": User, "description": "Mailboxes can be connected for them."}},
@@ -58,7 +61,6 @@ def routes(services: Services) -> APIRouter:
             "idempotency_key_reused",
             "gone",
             "too_large",
-            "outcome_unknown",
             *OF_ACCOUNT,
         ),
         parameters=(parameter("Idempotency-Key", "header", "Repeats answer as the first did.", TEXT, "signup-4711"),),
@@ -82,11 +84,11 @@ def routes(services: Services) -> APIRouter:
         ),
         security=API_KEY,
     )
-    _declare_one(router, people)
+    _declare_one(router, services, people)
     return router
 
 
-def _declare_one(router: APIRouter, people: "People") -> None:
+def _declare_one(router: APIRouter, services: Services, people: "People") -> None:
     """What can be done with one user."""
     declare(
         router,
@@ -100,15 +102,17 @@ def _declare_one(router: APIRouter, people: "People") -> None:
         parameters=(USER_PARAMETER, AFTER_PARAMETER),
         security=API_KEY,
     )
-    declare(
+    declare_write(
         router,
+        services,
         "DELETE",
         PREFIX + "/{user_id}",
         people.delete,
+        kind=DELETE_USER,
         name="deleteUser",
         summary="Delete a user and all their connections",
         answers={204: {"description": "They are gone."}},
-        refusals=("not_found", "outcome_unknown", *OF_ACCOUNT),
+        refusals=("not_found", *OF_ACCOUNT),
         parameters=(USER_PARAMETER,),
         security=API_KEY,
     )

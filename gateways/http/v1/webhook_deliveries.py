@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, get_args
 
@@ -20,6 +21,7 @@ from gateways.http.services import Services
 from gateways.http.tracing import trace_of
 from gateways.http.v1 import pages
 from gateways.http.v1.bodies import Faults, Members
+from gateways.http.v1.pending import TELL, declare_write
 from gateways.http.v1.queries import query_of
 from gateways.http.v1.users import API_KEY, NO_STORE, OF_ACCOUNT, POSITION
 from gateways.http.v1.webhook_shapes import (
@@ -42,6 +44,9 @@ from schemas.ids import ALPHABET
 DELIVERY_ID: Final = re.compile(f"whd_[{ALPHABET}]{{26}}")
 DELIVERY_PARAMETER: Final = parameter("delivery_id", "path", "The delivery's id.", TEXT, DELIVERY)
 STATUSES: Final = get_args(DeliveryStatus)
+STATUS_PARAMETER: Final = parameter(
+    "status", "query", "Only those in this state.", {**TEXT, "enum": [*STATUSES]}, "failed"
+)
 QUERY: Final = ("status", *pages.NAMES)
 #: Deliveries that one request sends once more, and how many of them are asked for together.
 MOST_RESENT: Final = 1000
@@ -52,16 +57,15 @@ def routes(services: Services) -> APIRouter:
     router = APIRouter(tags=["webhooks"])
     told = Told(services)
     path = PREFIX + "/{webhook_id}"
-    status = parameter("status", "query", "Only those in this state.", {**TEXT, "enum": [*STATUSES]}, "failed")
     declare(
         router, "GET", f"{path}/deliveries", told.list_all, name="listDeliveries", summary="List deliveries",
         answers={200: {"model": Deliveries, "description": "Newest first."}, 304: SAME},
         refusals=("invalid_request", *OF_ONE), security=API_KEY,
-        parameters=(WEBHOOK_PARAMETER, status, *pages.PARAMETERS, AFTER_PARAMETER),
+        parameters=(WEBHOOK_PARAMETER, STATUS_PARAMETER, *pages.PARAMETERS, AFTER_PARAMETER),
     )  # fmt: skip
-    declare(
-        router, "POST", path + "/deliveries/{delivery_id}/resend", told.resend, name="resendDelivery",
-        summary="Send a delivery once more",
+    declare_write(
+        router, services, "POST", path + "/deliveries/{delivery_id}/resend", told.resend, kind=TELL,
+        name="resendDelivery", summary="Send a delivery once more",
         answers={202: {"model": DeliveryStarted, "description": "It is on its way, under the same `webhook-id`."}},
         refusals=("webhook_disabled", *OF_ONE), security=API_KEY,
         parameters=(WEBHOOK_PARAMETER, DELIVERY_PARAMETER),
@@ -85,37 +89,26 @@ class Told:
 
     async def list_all(self, request: Request) -> Response:
         """What the endpoint was told, or is to be, the newest first."""
-        caller, faults = await account_caller(self._services, request, "webhooks:read"), Faults()
-        status = query_of(request, QUERY, faults).get("status")
-        if status is not None and status not in STATUSES:
-            faults.add("/query/status", f"`status` has to be one of {', '.join(STATUSES)}.")
-        limit, before = pages.limit_of(request, faults), pages.cursor_of(request, POSITION, faults)
-        faults.refuse()
-        endpoint = webhook_id(request)
+        caller = await account_caller(self._services, request, "webhooks:read")
+        page, endpoint = wanted_page(request), webhook_id(request)
         await after_position(self._services, request)
         await row_of(self._services, caller, endpoint)
         rows = await deliveries.of_endpoint(
-            self._services.pool, endpoint, limit=limit + 1, before=int(before) if before else None, status=status
+            self._services.pool, endpoint, limit=page.limit + 1, before=page.before, status=page.status
         )
-        last = str(rows[limit - 1].position) if len(rows) > limit else None
-        return list_response(request, *pages.page([_json(row) for row in rows[:limit]], last))
+        return list_response(request, *page.shown(rows))
 
     async def resend(self, request: Request) -> Response:
         """Whatever became of it; its schedule of attempts begins anew."""
         services = self._services
         caller = await account_caller(services, request, "webhooks:write")
-        delivery, endpoint = request.path_params["delivery_id"], webhook_id(request)
+        endpoint = webhook_id(request)
         await row_of(services, caller, endpoint)
-        row = await deliveries.by_id(services.pool, endpoint, delivery) if DELIVERY_ID.fullmatch(delivery) else None
+        row = await deliveries.by_id(services.pool, endpoint, delivery_id(request))
         if row is None:
             raise problems.not_found()
         await enabled(services, caller, endpoint)
-        command = ResendCallback(row.callback, caller.by)
-        asked = Asked(topics.WEBHOOK_COMMANDS.name, endpoint, delivery, command, deliveries.PROJECTION.name)
-        decision = await settled(services.webhook_decisions, request, asked)
-        if isinstance(decision.event, CallbackRefused) and decision.event.reason == "unknown":
-            raise problems.not_found()
-        return json_response({"id": delivery}, 202, {**NO_STORE, LOG_POSITION: decision.log_position})
+        return await resent(services, request, caller, row)
 
     async def resend_since(self, request: Request) -> Response:
         """At most a thousand at a time; where there are more, `next` says from when on to ask again."""
@@ -162,6 +155,50 @@ def _since(body: dict[str, Any]) -> tuple[datetime, str | None]:
         faults.add("/status", f"`status` has to be one of {', '.join(STATUSES)}.")
     faults.refuse()
     return since, status or None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which deliveries a list is to show: those whose position is below `before`, and that are in this state."""
+
+    limit: int
+    before: int | None
+    status: str | None
+
+    def shown(self, rows: list[DeliveryRow]) -> tuple[bytes, str]:
+        """The page that these rows are, of which there may be one too many, and its ETag."""
+        last = str(rows[self.limit - 1].position) if len(rows) > self.limit else None
+        return pages.page([_json(row) for row in rows[: self.limit]], last)
+
+
+def wanted_page(request: Request) -> Page:
+    """Raises a Problem (400) that tells all that is wrong."""
+    faults = Faults()
+    status = query_of(request, QUERY, faults).get("status")
+    if status is not None and status not in STATUSES:
+        faults.add("/query/status", f"`status` has to be one of {', '.join(STATUSES)}.")
+    limit, before = pages.limit_of(request, faults), pages.cursor_of(request, POSITION, faults)
+    faults.refuse()
+    return Page(limit, int(before) if before else None, status)
+
+
+def delivery_id(request: Request) -> str:
+    """The delivery that the path names; what can't be an id is not there."""
+    found: str = request.path_params["delivery_id"]
+    if not DELIVERY_ID.fullmatch(found):
+        raise problems.not_found()
+    return found
+
+
+async def resent(services: Services, request: Request, caller: Caller, row: DeliveryRow) -> Response:
+    """The answer to having this sent once more. Raises a Problem, and what Decisions.ask raises."""
+    callback = row.callback
+    command = ResendCallback(callback, caller.by)
+    asked = Asked(topics.WEBHOOK_COMMANDS.name, callback.key, row.delivery, command, deliveries.PROJECTION.name)
+    decision = await settled(services.webhook_decisions, request, asked)
+    if isinstance(decision.event, CallbackRefused) and decision.event.reason == "unknown":
+        raise problems.not_found()
+    return json_response({"id": row.delivery}, 202, {**NO_STORE, LOG_POSITION: decision.log_position})
 
 
 def _json(row: DeliveryRow) -> bytes:

@@ -107,12 +107,12 @@ class DeliveryAttempt(BaseModel):
 
 
 class Delivery(BaseModel):
-    """One event, told to one endpoint. `id` is what its receiver sees as `webhook-id`."""
+    """One event, told to one receiver. `id` is what that sees as `webhook-id`."""
 
     model_config = shown(A_DELIVERY)
 
     id: str
-    webhook_id: str
+    webhook_id: str | None = Field(description="Null where it goes to a mail's `callbackUrl` that is no endpoint.")
     message_id: str | None = Field(description="The send or the received mail that it is about, if any.")
     type: str
     status: DeliveryStatus

@@ -31,6 +31,15 @@ from gateways.http.services import Services
 from gateways.http.v1 import pages
 from gateways.http.v1.bodies import Faults
 from gateways.http.v1.new_webhooks import make_webhook
+from gateways.http.v1.pending import (
+    ADD_WEBHOOK,
+    ENABLE_WEBHOOK,
+    REMOVE_WEBHOOK,
+    ROTATE_OWN_SECRET,
+    ROTATE_WEBHOOK,
+    TELL,
+    declare_write,
+)
 from gateways.http.v1.queries import query_of
 from gateways.http.v1.users import API_KEY, NO_STORE, OF_ACCOUNT, POSITION
 from gateways.http.v1.webhook_shapes import (
@@ -61,11 +70,13 @@ OF_ONE: Final = ("not_found", "outcome_unknown", *OF_ACCOUNT)
 def routes(services: Services) -> APIRouter:
     router = APIRouter(tags=["webhooks"])
     hooks = Endpoints(services)
-    declare(
+    declare_write(
         router,
+        services,
         "POST",
         PREFIX,
         hooks.create,
+        kind=ADD_WEBHOOK,
         name="createWebhook",
         summary="Register an endpoint",
         answers={201: {"model": WebhookWithSecret, "description": "It is told of what happens from now on."}},
@@ -75,7 +86,6 @@ def routes(services: Services) -> APIRouter:
             "idempotency_key_reused",
             "gone",
             "too_large",
-            "outcome_unknown",
             *OF_ACCOUNT,
         ),
         parameters=(parameter("Idempotency-Key", "header", "Repeats answer as the first did.", TEXT, "hook-1"),),
@@ -94,12 +104,12 @@ def routes(services: Services) -> APIRouter:
         parameters=(*pages.PARAMETERS, AFTER_PARAMETER),
         security=API_KEY,
     )
-    _declare_own_secret(router, hooks)
-    _declare_one(router, hooks)
+    _declare_own_secret(router, services, hooks)
+    _declare_one(router, services, hooks)
     return router
 
 
-def _declare_own_secret(router: APIRouter, hooks: "Endpoints") -> None:
+def _declare_own_secret(router: APIRouter, services: Services, hooks: "Endpoints") -> None:
     """Before the operations on one endpoint, whose paths would fit as well."""
     declare(
         router, "GET", f"{PREFIX}/secret", hooks.show_secret, name="getWebhookSecret",
@@ -107,15 +117,16 @@ def _declare_own_secret(router: APIRouter, hooks: "Endpoints") -> None:
         answers={200: {"model": AccountSecret, "description": "It signs what goes to no registered endpoint."}},
         refusals=OF_ACCOUNT, security=API_KEY,
     )  # fmt: skip
-    declare(
-        router, "POST", f"{PREFIX}/secret/rotate", hooks.rotate_secret, name="rotateWebhookSecret",
+    declare_write(
+        router, services, "POST", f"{PREFIX}/secret/rotate", hooks.rotate_secret,
+        kind=ROTATE_OWN_SECRET, name="rotateWebhookSecret",
         summary="Rotate the account's own secret",
         answers={200: {"model": AccountSecret, "description": "For 24 hours the one before signs as well."}},
-        refusals=("rotated_too_often", "outcome_unknown", *OF_ACCOUNT), security=API_KEY,
+        refusals=("rotated_too_often", *OF_ACCOUNT), security=API_KEY,
     )  # fmt: skip
 
 
-def _declare_one(router: APIRouter, hooks: "Endpoints") -> None:
+def _declare_one(router: APIRouter, services: Services, hooks: "Endpoints") -> None:
     """What can be done with one endpoint."""
     one: dict[str, Any] = {"parameters": (WEBHOOK_PARAMETER,), "security": API_KEY}
     declare(
@@ -123,24 +134,28 @@ def _declare_one(router: APIRouter, hooks: "Endpoints") -> None:
         answers={200: {"model": Webhook, "description": "The endpoint, without its secret."}},
         refusals=("invalid_request", *OF_ONE), security=API_KEY, parameters=(WEBHOOK_PARAMETER, AFTER_PARAMETER),
     )  # fmt: skip
-    declare(
-        router, "DELETE", PREFIX + "/{webhook_id}", hooks.remove, name="deleteWebhook", summary="Remove an endpoint",
+    declare_write(
+        router, services, "DELETE", PREFIX + "/{webhook_id}", hooks.remove,
+        kind=REMOVE_WEBHOOK, name="deleteWebhook", summary="Remove an endpoint",
         answers={204: {"description": "It is told of nothing any more."}}, refusals=OF_ONE, **one,
     )  # fmt: skip
-    declare(
-        router, "POST", PREFIX + "/{webhook_id}/rotate", hooks.rotate, name="rotateWebhook",
+    declare_write(
+        router, services, "POST", PREFIX + "/{webhook_id}/rotate", hooks.rotate,
+        kind=ROTATE_WEBHOOK, name="rotateWebhook",
         summary="Rotate an endpoint's secret",
         answers={200: {"model": WebhookWithSecret, "description": "For 24 hours the one before signs as well."}},
         refusals=("rotated_too_often", *OF_ONE), **one,
     )  # fmt: skip
-    declare(
-        router, "POST", PREFIX + "/{webhook_id}/enable", hooks.enable, name="enableWebhook",
+    declare_write(
+        router, services, "POST", PREFIX + "/{webhook_id}/enable", hooks.enable,
+        kind=ENABLE_WEBHOOK, name="enableWebhook",
         summary="Enable an endpoint that was disabled",
         answers={200: {"model": Webhook, "description": "It is told of what happens from now on."}},
         refusals=OF_ONE, **one,
     )  # fmt: skip
-    declare(
-        router, "POST", PREFIX + "/{webhook_id}/test", hooks.test, name="testWebhook", summary="Send a test",
+    declare_write(
+        router, services, "POST", PREFIX + "/{webhook_id}/test", hooks.test,
+        kind=TELL, name="testWebhook", summary="Send a test",
         answers={202: {"model": DeliveryStarted, "description": "A `webhook.test` is on its way."}},
         refusals=("webhook_disabled", *OF_ONE), **one,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from tests.support.connect_house import (
     connecting_at,
     served_at,
 )
+from tests.support.http_house import bearer
 from tests.support.oauth_server.server import Client
 
 ADA = "ada@gmail.test"
@@ -112,5 +113,10 @@ async def test_a_log_that_does_not_answer_is_told_as_it_is(
     async with connecting_at(inner, house.oauth, url) as connecting, served_at(inner, connecting, port):
         said = await replace(house, inner=inner, url=url).walk(ada, login=ADA)
     await log.close()
+    operation = said.pop("operationId", None)
     assert said == {"error": code}
+    assert (operation is not None) is (code == "outcome_unknown")
+    if operation is not None:
+        async with house.http.get(f"{house.url}/v1/operations/{operation}", headers=bearer(ada.key)) as answer:
+            assert (answer.status, (await answer.json())["status"]) == (200, "pending")
     assert await services.pool.fetchval("select count(*) from vault where user_id = $1", ada.id) == left

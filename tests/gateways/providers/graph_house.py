@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -23,6 +23,8 @@ from tests.support.waiting import until
 
 SECONDS = 1.0
 SCOPES = ["Mail.ReadWrite", "https://graph.microsoft.com/Mail.Send", "openid"]
+#: Where all that was granted is to send.
+SEND_ONLY = ["https://graph.microsoft.com/Mail.Send", "openid"]
 FAULTS: dict[Fault, dict[str, Any]] = {
     "cut before": {"drop": "before"},
     "cut after": {"drop": "after"},
@@ -38,6 +40,9 @@ class Outlook(Sending):
     """Alice's mailbox."""
 
     graph: GraphFake | None = None
+    token: str = "alice"
+    scopes: list[str] = field(default_factory=lambda: SCOPES)
+    sends_by: str = "messages.send"
 
     @property
     def double(self) -> GraphFake:
@@ -45,7 +50,7 @@ class Outlook(Sending):
         return self.graph
 
     def access(self, *, good: bool = True) -> Access:
-        return Access("con_1", ALICE, SCOPES, Secrets("alice" if good else "nobody-s-token"))
+        return Access("con_1", ALICE, self.scopes, Secrets(self.token if good else "nobody-s-token"))
 
     def sent(self) -> list[Sent]:
         return [
@@ -58,7 +63,7 @@ class Outlook(Sending):
         ]
 
     async def fail(self, fault: Fault) -> None:
-        await self.double.fail("messages.send", **FAULTS[fault])
+        await self.double.fail(self.sends_by, **FAULTS[fault])
 
     async def proven(self, traces: Traces) -> ProvenSent:
         """Once Graph shows it."""
@@ -93,3 +98,8 @@ async def outlook_at(
     egress, registry = Egress(private), CollectorRegistry()
     async with Calls.opened(egress, ProviderMeasures(registry), TRUSTING, seconds) as calls:
         yield Outlook(GraphSending(calls, egress, URL(url or graph.url)), registry, graph=graph)
+
+
+def only_sending(outlook: Outlook) -> Outlook:
+    """The same mailbox, whose user granted no more than to send."""
+    return replace(outlook, drafts=False, token="sends", scopes=SEND_ONLY, sends_by="sendMail")

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from domain.delivery import Accepted, Deferred, InDoubt, NotProven, ProvenAbsent, ProvenSent, Refused, TokenRefused
+from domain.delivery import (
+    Accepted,
+    Deferred,
+    InDoubt,
+    NotProven,
+    ProvenAbsent,
+    ProvenSent,
+    Refused,
+    TokenRefused,
+)
 from domain.outgoing import MARKER, Mailbox, OutgoingFile, Traces
 from domain.tokens import Secrets
 from gateways.providers.graph_drafts import MIME_BYTES, PIECE_BYTES, SESSION_BYTES
@@ -127,9 +136,10 @@ async def test_a_mail_that_is_not_taken(outlook: Outlook) -> None:
 
 
 async def test_without_the_scopes_nothing_is_called(outlook: Outlook) -> None:
-    for scopes in ([], ["Mail.Send"], ["Mail.ReadWrite"]):
+    drafted = replace(TRACES, draft="a draft of before")
+    for scopes, traces in (([], TRACES), (["Mail.ReadWrite"], TRACES), (["Mail.Send"], drafted)):
         access = replace(outlook.access(), scopes=scopes)
-        assert await outlook.sender.send(mail_of(), access, TRACES, Recorder()) == Refused("scope_missing")
+        assert await outlook.sender.send(mail_of(), access, traces, Recorder()) == Refused("scope_missing")
     assert await outlook.counts() == {}
 
 

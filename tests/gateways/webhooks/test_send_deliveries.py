@@ -1,0 +1,113 @@
+"""What was told of a mail, to endpoints and to its own callback, can be looked at and sent again by the mail (E-05)."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from schemas.ids import new_id
+from tests.support.connected import Person, person
+from tests.support.http_house import bearer
+from tests.support.webhook_house import WebhookHouse, answering, receiving, verified
+
+CALLBACKS = "/v1/webhooks/callbacks/deliveries"
+MEMBERS = {"id", "webhookId", "messageId", "type", "status", "attempts", "nextAttemptAt", "createdAt"}
+
+
+@pytest.fixture
+async def ada(house: WebhookHouse) -> Person:
+    account, key = await house.http.account()
+    found = await person(house.http, account, key)
+    await found.connect()
+    return found
+
+
+async def cancelled(house: WebhookHouse, who: Person, callback: str) -> str:
+    """The id of a mail that was cancelled, which its callback is told of."""
+    said = {
+        "userId": who.id, "subject": "Canary", "body": "Canary", "bodyFormat": "text", "to": ["canary@example.org"],
+        "scheduledAt": (datetime.now(UTC) + timedelta(hours=1)).isoformat(), "callbackUrl": callback,
+    }  # fmt: skip
+    send = (await house.ask("post", "/v1/messages/send", who.key, 202, json=said))["messageId"]
+    await house.ask("delete", f"/v1/messages/{send}", who.key, 200)
+    return str(send)
+
+
+async def listed(house: WebhookHouse, who: Person, where: str) -> list[dict[str, Any]]:
+    found = (await house.ask("get", where, who.key, 200))["items"]
+    assert all(set(one) == MEMBERS for one in found)
+    assert "anary" not in str(found)
+    return list(found)
+
+
+async def becomes(house: WebhookHouse, who: Person, where: str, delivery: str, status: str) -> dict[str, Any]:
+    """The delivery as the list shows it, once its status is this."""
+    found: list[dict[str, Any]] = []
+    try:
+        async with asyncio.timeout(20):
+            while True:
+                found = [one for one in await listed(house, who, where) if one["id"] == delivery]
+                if found and found[0]["status"] == status:
+                    return found[0]
+                await asyncio.sleep(0.03)
+    except TimeoutError:
+        raise AssertionError(f"never {status}: {found}") from None
+
+
+async def test_what_was_told_of_a_mail_is_listed_and_told_once_more(house: WebhookHouse, ada: Person) -> None:
+    own = await house.ask("get", "/v1/webhooks/secret", ada.key, 200)
+    async with receiving(answering(410, 204)) as bare, receiving() as registered:
+        hook = await house.webhook(ada.key, registered.url, events=["send.cancelled"])
+        first, second = [await cancelled(house, ada, bare.url) for _ in range(2)]
+        await bare.has(2)
+        await registered.has(2)
+        where = f"/v1/messages/{first}/deliveries"
+        told = {one["webhookId"]: one for one in await listed(house, ada, where)}
+        assert set(told) == {hook["id"], None}
+        assert {one["messageId"] for one in told.values()} == {first}
+        callback = told[None]
+        called = next(call for call in bare.calls if call.id == callback["id"])
+        both = {one["messageId"]: one["id"] for one in await listed(house, ada, CALLBACKS)}
+        assert both == {first: callback["id"], second: next(call.id for call in bare.calls if call is not called)}
+        newest, *_ = await listed(house, ada, f"{CALLBACKS}?limit=1")
+        assert newest["messageId"] == second
+        gone = bare.calls[0].id
+        failed = await becomes(house, ada, CALLBACKS, gone, "failed")
+        assert [one["status"] for one in failed["attempts"]] == [410]
+        assert await listed(house, ada, f"{CALLBACKS}?status=failed") == [failed]
+        again = f"/v1/messages/{failed['messageId']}/deliveries/{gone}/resend"
+        assert await house.ask("post", again, ada.key, 202) == {"id": gone}
+        call = (await bare.has(3))[2]
+        assert call.id == gone
+        assert verified(call, own["secret"])["data"]["messageId"] == failed["messageId"]
+        of_hook = f"{where}/{told[hook['id']]['id']}/resend"
+        await becomes(house, ada, where, told[hook["id"]]["id"], "delivered")
+        await house.ask("post", of_hook, ada.key, 202)
+        assert (await registered.has(3))[2].id == told[hook["id"]]["id"]
+        await house.ask("delete", f"/v1/webhooks/{hook['id']}", ada.key, 204)
+        assert (await house.ask("post", of_hook, ada.key, 404))["code"] == "not_found"
+        await nobody_else_sees_them(house, ada, first, callback["id"])
+
+
+async def nobody_else_sees_them(house: WebhookHouse, ada: Person, send: str, delivery: str) -> None:
+    stranger = (await house.http.account())[1]
+    where = f"/v1/messages/{send}/deliveries"
+    assert (await house.ask("get", CALLBACKS, stranger, 200))["items"] == []
+    assert (await house.ask("get", where, stranger, 404))["code"] == "not_found"
+    for key, path in (
+        (stranger, f"{where}/{delivery}/resend"),
+        (ada.key, f"{where}/{new_id('whd')}/resend"),
+        (ada.key, f"{where}/whd_x/resend"),
+        (ada.key, f"/v1/messages/{new_id('snd')}/deliveries/{delivery}/resend"),
+    ):
+        assert (await house.ask("post", path, key, 404))["code"] == "not_found"
+    for narrow in ("sends:read", "webhooks:read"):
+        key = await house.http.key(ada.account, narrow)
+        assert (await house.ask("post", f"{where}/{delivery}/resend", key, 403))["code"] == "scope_missing"
+    bad = f"{house.http.url}{where}?status=odd&limit=0"
+    async with house.http.http.get(bad, headers=bearer(ada.key)) as answer:
+        assert answer.status == 400
+        assert {one["pointer"] for one in (await answer.json())["errors"]} == {"/query/status", "/query/limit"}
+    await house.ask("delete", f"/v1/users/{ada.id}", ada.key, 204)
+    assert (await house.ask("get", where, ada.key, 404))["code"] == "not_found"

@@ -1,0 +1,156 @@
+"""URLs that sends bring along share the lane of their account, and a host that hangs holds up no other host in it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from domain.callbacks import Answer, Callback, Target
+from handlers import webhook_deliver
+from handlers.effector import Effector
+from handlers.webhook_deliver import IN_FLIGHT, OF_ACCOUNT, OF_HOST, WAITING, Delivers
+from schemas.envelope import Record, command_headers
+from schemas.topics import WEBHOOK_DELIVER
+from schemas.vocabulary import encode
+from schemas.webhook_queue import QUEUE, Attempt
+
+TOPIC = WEBHOOK_DELIVER.name
+
+
+@dataclass
+class World:
+    """Hosts, what they were asked, and what was put off or reported. A host that is in `hangs` answers once it is let go."""
+
+    hangs: dict[str, asyncio.Event] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    now: dict[str, int] = field(default_factory=dict)
+    most: dict[str, int] = field(default_factory=dict)
+    put_back: list[Attempt] = field(default_factory=list)
+    reported: list[Any] = field(default_factory=list)
+    positions: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    async def target(self, callback: Callback) -> Target:
+        return Target(f"https://{callback.body}/hook", callback.account, (1,), 0)
+
+    async def post(self, target: Target, callback: Callback, trace: Any) -> Answer:
+        host = callback.body
+        self.asked.append(callback.delivery)
+        self.now[host] = self.now.get(host, 0) + 1
+        self.most[host] = max(self.most.get(host, 0), self.now[host])
+        try:
+            if host not in self.hangs:
+                await asyncio.sleep(0)
+                return Answer(1, 204)
+            await self.hangs[host].wait()
+            return Answer(1, None, "timed_out")
+        finally:
+            self.now[host] -= 1
+
+    async def put(self, work: Attempt, trace: Any) -> None:
+        self.put_back.append(work)
+
+    async def command(self, topic: str, key: str, command: Any, **_: Any) -> None:
+        self.reported.append(command)
+
+    def attempted(self, outcome: str, seconds: float) -> None: ...
+
+    def put_off(self) -> None: ...
+
+    async def position(self, name: str, topic: str, partition: int) -> int:
+        return self.positions.get((topic, partition), 0)
+
+    async def advance(self, name: str, topic: str, partition: int, position: int) -> None:
+        self.positions[topic, partition] = position
+
+    async def has_asked(self, *deliveries: str) -> None:
+        async with asyncio.timeout(10):
+            while not set(deliveries) <= set(self.asked):
+                await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def delivering(world: World) -> AsyncIterator[Effector]:
+    delivers = Delivers(world, world, world, world, world, scale=0.01)  # type: ignore[arg-type]  # of the queue it is what `act` asks for
+    loop = Effector(webhook_deliver.effect(delivers), world)
+    await loop.assigned([(TOPIC, 0)])
+    async with asyncio.timeout(10):
+        while loop._shares[TOPIC, 0].expected is None:
+            await asyncio.sleep(0)
+    yield loop
+    for event in world.hangs.values():
+        event.set()
+    await loop.stop()
+
+
+class Work:
+    """Records, one after the other."""
+
+    def __init__(self) -> None:
+        self.offset = 0
+
+    def to(self, host: str, count: int = 1, *, endpoint: str | None = None) -> list[Record]:
+        return [self._record(host, endpoint) for _ in range(count)]
+
+    def _record(self, host: str, endpoint: str | None) -> Record:
+        delivery = f"{host}/{self.offset}"
+        callback = Callback(delivery, "acc_1", endpoint, "send.sent", host)
+        headers = command_headers(
+            command_id=delivery, kind=QUEUE.types[Attempt], subject=delivery, at=datetime.now(UTC), trace={}
+        )
+        found = Record(TOPIC, 0, self.offset, 0, callback.key, encode(Attempt(callback, 1, datetime.now(UTC))), headers)
+        self.offset += 1
+        return found
+
+
+async def test_hosts_of_which_every_attempt_hangs_hold_up_no_other_of_their_account():
+    """Before anything is known of them, and once they are known to fail."""
+    work, hung = Work(), [f"hung-{number}.test" for number in range(OF_ACCOUNT // (IN_FLIGHT + OF_HOST) - 1)]
+    world = World({host: asyncio.Event() for host in hung})
+    async with delivering(world) as loop:
+        for host in hung:
+            await loop.take(work.to(host, (WAITING // len(hung)) - 1))
+        well = work.to("well.test", 3)
+        await loop.take(well)
+        await world.has_asked(*(record_of(one) for one in well))
+        assert all(world.most[host] == IN_FLIGHT for host in hung)
+        for event in world.hangs.values():
+            event.set()
+            event.clear()
+        async with asyncio.timeout(10):
+            while len(world.reported) < IN_FLIGHT * len(hung):
+                await asyncio.sleep(0)
+        again = [record for host in hung for record in work.to(host, 4)] + work.to("well.test", 2)
+        before = {host: world.now[host] for host in hung}
+        await loop.take(again)
+        await world.has_asked(*(record_of(one) for one in again[-2:]))
+        assert all(before[host] <= 1 and world.now[host] <= 1 for host in hung), (
+            "one that fails is asked once at a time"
+        )
+        assert world.put_back, "what can't be tried waits elsewhere"
+
+
+async def test_a_host_that_is_well_gets_a_heap_by_and_by_and_none_of_it_is_lost():
+    """What finds no place is put off; all the rest is delivered, no more than a few at once."""
+    work, world = Work(), World()
+    async with delivering(world) as loop:
+        heap = work.to("well.test", WAITING)
+        await loop.take(heap)
+        async with asyncio.timeout(10):
+            while len(world.reported) + len(world.put_back) < len(heap):
+                await asyncio.sleep(0)
+        assert world.most["well.test"] <= IN_FLIGHT
+        assert len(set(world.asked)) == len(world.asked) == len(world.reported)
+        endpoint = work.to("registered.test", 50, endpoint="whk_1")
+        put_back = len(world.put_back)
+        await loop.take(endpoint)
+        await world.has_asked(*(record_of(one) for one in endpoint))
+        assert world.most["registered.test"] <= IN_FLIGHT
+        assert len(world.put_back) == put_back, "the lane of an endpoint is as wide as it may be asked"
+
+
+def record_of(record: Record) -> str:
+    """The id of the delivery that a record is about."""
+    attempt: Attempt = QUEUE.decode(QUEUE.types[Attempt], record.value)
+    return attempt.callback.delivery
