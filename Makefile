@@ -15,6 +15,8 @@ BIN    := $(VENV)/bin
 UV     := $(VENV)/uv/bin/uv
 SYNC   := sh .ci/environment
 PYTEST := $(BIN)/python -m pytest
+# A good part of most tests is waiting: one worker more than there are processors, and four at most.
+WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN); [ $$n -lt 3 ] && echo 3 || echo 4)
 
 RUNS   := $(VENV)/made-from-requirements.lock
 TESTS  := $(VENV)/made-from-requirements-dev.lock
@@ -32,7 +34,7 @@ run: $(EITHER)
 	@exec $(BIN)/python main.py up $(UP_ARGS)
 
 test: $(TESTS)
-	$(PYTEST) -n auto --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
+	$(PYTEST) -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 check: $(TESTS)
 	$(BIN)/ruff check

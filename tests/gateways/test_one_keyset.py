@@ -106,7 +106,8 @@ async def test_a_database_of_the_first_version_is_brought_up_to_date(database: s
         "kept.connect_sessions, kept.mailbox_slots, read.users, read.connections, read.attachments, "
         "read.webhooks, read.webhook_secrets, "
         "read.deliveries, read.sends, read.send_attempts, read.account_decisions, read.connection_decisions, "
-        "read.send_decisions, read.webhook_decisions; drop index kept.keyring_kid; "
+        "read.send_decisions, read.webhook_decisions, read.send_feed, read.connection_feed, "
+        "read.connection_feed_states; drop index kept.keyring_kid; "
         "alter table read.feed drop column reason; "
         "update public.alembic_version set version_num = '0001'"
     )

@@ -34,6 +34,13 @@ async def admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
         await client.close()
 
 
+async def live_setting(client: AIOKafkaAdminClient, topic: str, setting: str) -> str:
+    """What the broker goes by: it hears of a change a moment after that was made."""
+    (answer,) = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    ((_, _, _, _, entries),) = answer.resources
+    return {entry[0]: entry[1] for entry in entries}[setting]
+
+
 async def test_preparing_again_finds_everything_as_it_is_meant(settings):
     await main.prepare(settings)
 
@@ -64,6 +71,8 @@ async def test_a_topic_that_has_drifted_from_what_is_promised_on_it_stops_it(set
     drifted = next(found for found in TOPICS if found.name == topic).settings(single_node=True) | {setting: value}
     async with admin(settings) as client:
         await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=drifted)])
+        while await live_setting(client, name, setting) != value:
+            pass
     sentence = f"The topic {name} has {setting}={value}, but acknowledgements are promised on"
     with pytest.raises(Misprovisioned, match=re.escape(sentence)):
         await main.prepare(settings)
