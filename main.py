@@ -311,7 +311,7 @@ async def deliver_sends(house: House, subscriptions: Any, refreshing: Any, lette
     )
     delivering, reconciling = Delivering(parts, worker=worker, timeout=timeout), Reconciling(parts)
     effects = (
-        dispatch.effect(dispatch.Dispatching(waits, letters, log)),
+        dispatch.effect(dispatch.Dispatching(waits, letters, log, parts.turns)),
         delivery_effect.effect(delivering, reconciling),
         tiers.effect(waits),
         send_connections.effect(send_connections.FollowingConnections(due, reports, scale=scale)),

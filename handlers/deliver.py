@@ -21,6 +21,7 @@ from handlers.deliver_parts import Notes, NotGranted, Opened, Parts, Trace
 from handlers.pauses import Pauses
 from handlers.refresh_parts import TokenUnavailable
 from handlers.tiers import trace_of
+from handlers.turns import Turn
 from schemas.envelope import Record
 from schemas.work import DeliverSend
 
@@ -48,6 +49,13 @@ class Delivering:
 
     async def act(self, work: DeliverSend, record: Record) -> None:
         """Tries a send, or puts the work where it waits until it may be tried."""
+        turn = await self._parts.turns.begin()
+        try:
+            await self._in_turn(work, record, turn)
+        finally:
+            turn.end()
+
+    async def _in_turn(self, work: DeliverSend, record: Record, turn: Turn) -> None:
         limits = self._parts.limits
         slot = await limits.take(work.provider, work.mailbox)
         if slot is None:
@@ -58,7 +66,7 @@ class Delivering:
             known = self._pauses.answer(work.mailbox) or await self._refusal(work.connection)
             if known is None:
                 opened, known = await self._opened(work)
-            await self._try(work, record, opened, known)
+            await self._try(work, record, opened, known, turn)
         finally:
             await self._parts.mails.close(opened)
             await limits.give_back(work.mailbox, slot)
@@ -67,7 +75,7 @@ class Delivering:
         """Too many of its connection wait already: it is told to come back, and holds up nobody else."""
         seconds = LATER_SECONDS * self._parts.scale + self._pauses.behind(work.connection)
         wait = Deferred("mailbox_busy", seconds, counted=False)
-        await self._try(work, record, None, wait)
+        await self._try(work, record, None, wait, await self._parts.turns.begin())
 
     async def _refusal(self, connection: str) -> Answer | None:
         """What comes of it where the provider has refused all that we have to call it with; None where it may be asked."""
@@ -86,11 +94,16 @@ class Delivering:
             log.error("a mail can't be opened", extra={"send": work.send, "cause": type(error).__name__})
             return None, Deferred("client_broken", counted=False)
 
-    async def _try(self, work: DeliverSend, record: Record, opened: Opened | None, known: Answer | None) -> None:
+    async def _try(
+        self, work: DeliverSend, record: Record, opened: Opened | None, known: Answer | None, turn: Turn
+    ) -> None:
         """Claims an attempt and makes it; where `known` says what would come of it, without asking the provider."""
         parts, trace = self._parts, trace_of(record)
         ends_at = asyncio.get_running_loop().time() + self._seconds
-        granted = await parts.decider.ask(ClaimAttempt(work.send, work.user, self._worker, self._seconds), trace)
+        try:
+            granted = await parts.decider.ask(ClaimAttempt(work.send, work.user, self._worker, self._seconds), trace)
+        finally:
+            turn.end()
         if isinstance(granted, AttemptRefused):
             if granted.reason == "not_due":
                 await self._come_back(work, granted.next_at, trace)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from domain.connection_events import Call, Provider
@@ -14,6 +14,7 @@ from domain.send_events import AttemptStarted, DraftRecorded, TransmissionStarte
 from handlers.accesses import Accesses
 from handlers.send_reports import SendReports
 from handlers.tiers import Waits
+from handlers.turns import Turns
 
 Trace = Mapping[str, str]
 
@@ -102,6 +103,7 @@ class Parts:
     reports: SendReports
     uses: NotesUse
     measures: Measures
+    turns: Turns = field(default_factory=Turns)
     scale: float = 1.0
 
 

@@ -12,6 +12,7 @@ from domain.send_events import AttemptDeferred, AttemptInDoubt, SendDeadLettered
 from handlers.command_log import AppendsCommands
 from handlers.effector import Effect
 from handlers.tiers import Waits, trace_of
+from handlers.turns import Turns
 from schemas import commands, events, topics
 from schemas.envelope import Record
 from schemas.work import DeliverSend, LookForSend
@@ -24,9 +25,10 @@ class KeepsDeadLetters(Protocol):
 
 
 class Dispatching:
-    """What the effect needs: a queue of work, a place for dead letters, and a way to tell of attachments."""
+    """What the effect needs: a queue of work, a place for dead letters, a way to tell of attachments, and turns."""
 
-    def __init__(self, waits: Waits, letters: KeepsDeadLetters, log: AppendsCommands) -> None:
+    def __init__(self, waits: Waits, letters: KeepsDeadLetters, log: AppendsCommands, turns: Turns) -> None:
+        self._turns = turns
         self._waits = waits
         self._letters = letters
         self._log = log
@@ -46,6 +48,7 @@ class Dispatching:
             case SendDeadLettered():
                 await self._letters.keep(record, cause=event.code)
             case SendRequested():
+                self._turns.asked()
                 await self._keep_attachments(event, record)
 
     async def _keep_attachments(self, event: SendRequested, record: Record) -> None:
