@@ -11,9 +11,10 @@ from schemas.topics import DELIVER
 from schemas.work import WORK, DeliverSend, LookForSend, Work
 
 NAME: Final = "deliver"
-#: Sends of one provider, and of one connection, that are under way in this process at the same time.
+#: Sends of one provider, and of one connection, that are under way in this process at the same time. Where a provider sets
+#: no bound to sends but to calls, more of them are under way than may call at once: there is much to do beside the calls.
 AT_ONCE: Final = 256
-OF_ONE: Final[dict[Provider, int]] = {"gmail": 8, "outlook": 4, "smtp": 3}
+OF_ONE: Final[dict[Provider, int]] = {"gmail": 16, "outlook": 4, "smtp": 3}
 #: Sends of one connection that wait in memory; more are told to come back, so that they hold up no other.
 WAITING: Final = 2_000
 #: Records of one partition in memory.

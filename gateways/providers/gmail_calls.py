@@ -4,6 +4,7 @@ Methods, scopes and sizes: Gmail's discovery document (gmail.googleapis.com/$dis
 developers.google.com/workspace/gmail/api/reference/quota.
 """
 
+import asyncio
 import base64
 import io
 import re
@@ -29,6 +30,9 @@ UNITS: Final[Mapping[str, int]] = {
     "messages.send": 100,
 }
 PER_MINUTE: Final = 6_000
+
+#: Calls of one mailbox at once, in one process: Google answers 429 to "too many concurrent requests", and says no number.
+CALLS_AT_ONCE: Final = 8
 
 #: Bytes of a mail, of either way to send one.
 MOST_BYTES: Final = 36_700_160
@@ -56,7 +60,7 @@ class OutOfTime(Exception):
 class Gmail:
     """Gmail as the owner of one access token meets it. `seconds_left`: until nothing must be begun any more.
 
-    `spends` is told the units of quota of each call before it is made.
+    `gate` lets so many calls of the mailbox through at once; `spends` is told the units of quota of each before it is made.
 
     Every method raises CallFailed and OutOfTime.
     """
@@ -69,6 +73,7 @@ class Gmail:
         scopes: Collection[str],
         seconds_left: Callable[[], float],
         *,
+        gate: asyncio.Semaphore,
         spends: Spends = uncounted,
     ) -> None:
         self._calls = calls
@@ -76,6 +81,7 @@ class Gmail:
         self._access_token = access_token
         self._scopes = frozenset(scopes)
         self._seconds_left = seconds_left
+        self._gate = gate
         self._spends = spends
 
     def may(self, scopes: frozenset[str]) -> bool:
@@ -131,20 +137,31 @@ class Gmail:
         content: bytes | None = None,
         content_type: str = "application/json",
     ) -> Reply:
-        left = self._seconds_left()
-        if left <= 0:
-            raise OutOfTime
-        self._spends(UNITS[method])
-        return await self._calls.ask(
-            "gmail",
-            method,
-            verb,
-            url,
-            access_token=self._access_token,
-            content=content,
-            content_type=content_type,
-            seconds=left,
-        )
+        await self._let_through()
+        try:
+            left = self._seconds_left()
+            if left <= 0:
+                raise OutOfTime
+            self._spends(UNITS[method])
+            return await self._calls.ask(
+                "gmail",
+                method,
+                verb,
+                url,
+                access_token=self._access_token,
+                content=content,
+                content_type=content_type,
+                seconds=left,
+            )
+        finally:
+            self._gate.release()
+
+    async def _let_through(self) -> None:
+        try:
+            async with asyncio.timeout(max(0.0, self._seconds_left())):
+                await self._gate.acquire()
+        except TimeoutError:
+            raise OutOfTime from None
 
     def _url(self, *path: str) -> URL:
         url = self._api / "gmail/v1/users/me"

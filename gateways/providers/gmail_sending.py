@@ -7,6 +7,7 @@ granted no more than to send (`gmail.send`), drafts are out of reach, and the ma
 import asyncio
 import time
 from typing import ClassVar, Final
+from weakref import WeakValueDictionary
 
 from yarl import URL
 
@@ -26,7 +27,16 @@ from domain.delivery import (
 from domain.outgoing import Access, OutgoingMail, Traces
 from gateways.providers.calls import CallFailed, Calls, Reply
 from gateways.providers.gmail_answers import Definite, meaning, meaning_of_looking, meaning_of_sending
-from gateways.providers.gmail_calls import DRAFTS, MOST_BYTES, READS_DRAFTS, SEND, Gmail, OutOfTime, an_id
+from gateways.providers.gmail_calls import (
+    CALLS_AT_ONCE,
+    DRAFTS,
+    MOST_BYTES,
+    READS_DRAFTS,
+    SEND,
+    Gmail,
+    OutOfTime,
+    an_id,
+)
 from gateways.providers.gmail_search import RECENT, RECENT_AT_LAST, find_draft, find_sent
 from gateways.providers.sending import OUT_OF_TIME, Notes, Spends, not_seen, not_sent, perhaps_sent, uncounted
 
@@ -50,13 +60,14 @@ class GmailSending:
     def __init__(self, calls: Calls, api: URL) -> None:
         self._calls = calls
         self._api = api
+        self._gates: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def send(self, mail: OutgoingMail, access: Access, traces: Traces, notes: Notes) -> Answer:
         """Sends it at most once; every outcome is an answer. What `notes` raises goes through."""
         token = access.secrets.access_token
         if token is None:
             return Deferred("token_unavailable")
-        gmail = Gmail(self._calls, self._api, token, access.scopes, notes.seconds_left)
+        gmail = Gmail(self._calls, self._api, token, access.scopes, notes.seconds_left, gate=self._gate(access))
         try:
             if traces.draft is not None or gmail.may(DRAFTS):
                 return await _send_draft(gmail, traces.draft or await _draft(gmail, mail, traces, notes), traces)
@@ -70,7 +81,8 @@ class GmailSending:
         if token is None:
             return NotProven("token_unavailable")
         until = time.monotonic() + LOOK_SECONDS
-        gmail = Gmail(self._calls, self._api, token, access.scopes, lambda: until - time.monotonic(), spends=spends)
+        left, gate = (lambda: until - time.monotonic()), self._gate(access)
+        gmail = Gmail(self._calls, self._api, token, access.scopes, left, gate=gate, spends=spends)
         try:
             if traces.draft is not None and (found := await _seen_draft(gmail, traces.draft)) is not None:
                 return found
@@ -79,6 +91,10 @@ class GmailSending:
             return not_seen(failure)
         except OutOfTime:
             return NotProven("timed_out")
+
+    def _gate(self, access: Access) -> asyncio.Semaphore:
+        """That of the mailbox, for as long as anybody calls it."""
+        return self._gates.setdefault(access.connection, asyncio.Semaphore(CALLS_AT_ONCE))
 
 
 async def _draft(gmail: Gmail, mail: OutgoingMail, traces: Traces, notes: Notes) -> str:

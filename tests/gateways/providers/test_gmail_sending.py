@@ -11,7 +11,7 @@ import pytest
 from domain.delivery import Accepted, Deferred, InDoubt, NotProven, ProvenSent, Refused, TokenRefused
 from domain.outgoing import OutgoingFile, Traces
 from domain.tokens import Secrets
-from gateways.providers.gmail_calls import MOST_BYTES, PER_MINUTE, UNITS
+from gateways.providers.gmail_calls import CALLS_AT_ONCE, MOST_BYTES, PER_MINUTE, UNITS
 from tests.gateways.providers.gmail_house import SCOPED, SECONDS, TOKENS, Gmail, sending_by
 from tests.gateways.providers.sending_contract import TRACES, Recorder, SendingContract, a_mail
 from tests.support.gmail.caller import ALICE
@@ -121,6 +121,15 @@ async def test_without_leave_or_a_token_nobody_is_called(sending: Gmail) -> None
     assert await sending.sender.send(a_mail(), bare, TRACES, Recorder()) == Deferred("token_unavailable")
     assert await sending.sender.look(TRACES, bare, last=False) == NotProven("token_unavailable")
     assert await sending.requests() == {}
+
+
+async def test_of_one_mailbox_no_more_calls_are_made_at_once_than_google_bears(sending: Gmail) -> None:
+    await sending.double.set(concurrentPerUser=CALLS_AT_ONCE, latency=0.02, unitsPerUser=None)
+    answers = await asyncio.gather(*[sending.send(Recorder()) for _ in range(3 * CALLS_AT_ONCE)])
+    assert [type(answer) for answer in answers] == [Accepted] * len(answers)
+    await sending.double.set(concurrentPerUser=CALLS_AT_ONCE - 1)
+    answers = await asyncio.gather(*[sending.send(Recorder()) for _ in range(CALLS_AT_ONCE)])
+    assert any(isinstance(answer, Deferred) for answer in answers), "the double counts them"
 
 
 async def test_scopes_that_are_not_there_any_more_are_missing(sending: Gmail) -> None:
