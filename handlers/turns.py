@@ -1,18 +1,19 @@
-"""Whose turn it is at the decider of sends: while mails are being asked for, few attempts are begun at a time.
+"""Whose turn it is at the decider of sends: while very many mails are being asked for, attempts are begun one by one.
 
 Whoever asks for a mail waits for its decision; nobody waits for an attempt in that way, and the mail is safe. Without this a
-burst of mails is taken on half as fast, since the attempts at the first of them are asked for in front of the last. Where
+burst of mails is taken on more slowly, since the attempts at the first of them are asked for in front of the last. Where
 beginning one is quick all the same, there is nothing to share out.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
-#: Attempts that are begun at a time, and seconds after a mail was asked for in which that holds.
-FEW: Final = 2
+#: Seconds after a mail was asked for in which attempts have turns.
 BUSY_SECONDS: Final = 0.1
-#: Seconds that beginning one takes where too much is asked of the decider or of the machine.
+#: Seconds that beginning one takes where too much is asked of the decider or of the machine, and how many are being begun.
 SLOW_SECONDS: Final = 0.05
+MANY: Final = 8
 #: What is left of that with each that is begun.
 FORGOTTEN: Final = 0.95
 #: Seconds after which an attempt is begun in any case, however long mails go on being asked for.
@@ -23,7 +24,8 @@ class Turns:
     """Those of one process."""
 
     def __init__(self) -> None:
-        self._room = asyncio.Semaphore(FEW)
+        self._room = asyncio.Lock()
+        self._beginning = 0
         self._asked_at = -BUSY_SECONDS
         self._took = 0.0
 
@@ -33,33 +35,35 @@ class Turns:
 
     async def begin(self) -> "Turn":
         """Waits for a turn, where one has to be waited for; say when it has ended."""
-        now = asyncio.get_running_loop().time()
-        if self._took < SLOW_SECONDS or now - self._asked_at > BUSY_SECONDS:
-            return Turn(self, None)
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._room.acquire()
-        except TimeoutError:
-            return Turn(self, None)
-        return Turn(self, self._room)
+        mine = False
+        if self._crowded and asyncio.get_running_loop().time() - self._asked_at <= BUSY_SECONDS:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    mine = await self._room.acquire()
+        self._beginning += 1
+        return Turn(self, mine=mine)
 
-    def took(self, seconds: float) -> None:
-        """How long it took to begin one. A quick one between slow ones says little."""
+    @property
+    def _crowded(self) -> bool:
+        return self._took > SLOW_SECONDS or self._beginning >= MANY
+
+    def ended(self, seconds: float, *, had_it: bool) -> None:
+        """One was begun, in so many seconds. A quick one between slow ones says little."""
+        self._beginning -= 1
         self._took = max(seconds, self._took * FORGOTTEN)
+        if had_it:
+            self._room.release()
 
 
 class Turn:
     """One attempt's. It ends once, however often that is said."""
 
-    def __init__(self, turns: Turns, room: asyncio.Semaphore | None) -> None:
+    def __init__(self, turns: Turns, *, mine: bool) -> None:
         self._turns: Turns | None = turns
-        self._room = room
+        self._mine = mine
         self._began = asyncio.get_running_loop().time()
 
     def end(self) -> None:
         turns, self._turns = self._turns, None
-        if turns is None:
-            return
-        turns.took(asyncio.get_running_loop().time() - self._began)
-        if self._room is not None:
-            self._room.release()
+        if turns is not None:
+            turns.ended(asyncio.get_running_loop().time() - self._began, had_it=self._mine)
