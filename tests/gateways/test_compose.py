@@ -150,7 +150,7 @@ def test_all_roles_share_one_keyset_and_one_blob_store() -> None:
     for name in ROLES:
         mounts = dict(volume.split(":") for volume in OURS[name]["volumes"])
         environment = OURS[name]["environment"]
-        assert environment["POSTLEDGER_BLOBS"] == mounts["blobs"]
+        assert with_defaults(environment["POSTLEDGER_BLOBS"]) == mounts["blobs"]
         assert str(Path(environment["POSTLEDGER_KEYSET"]).parent) == mounts["keyset"]
     assert {volume.split(":")[0] for name in ROLES for volume in OURS[name]["volumes"]} <= set(COMPOSE["volumes"])
 
