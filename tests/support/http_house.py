@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from fastapi import APIRouter
 from pydantic import SecretStr
 
@@ -164,6 +165,14 @@ async def served(services: Services, *, routers: Sequence[APIRouter] = ()) -> As
 
 
 @asynccontextmanager
+async def patient() -> AsyncIterator[None]:
+    """More time for a decision to be in the tables: all roles are this one process, and other tests run beside it."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("gateways.log.decisions.SETTLE_SECONDS", 6.0)
+        yield
+
+
+@asynccontextmanager
 async def http_house(
     servers: Servers,
     database: str,
@@ -183,7 +192,7 @@ async def http_house(
         **said,
     )
     await prepare(settings)
-    async with assembled(settings, ["work", "project"]) as house, aiohttp.ClientSession() as http:
+    async with assembled(settings, ["work", "project"]) as house, aiohttp.ClientSession() as http, patient():
         await house.follow()
         services = _services(house, rates_on=rates_on, egress=Egress(settings.allow_private_hosts))
         log, tail, folded = house.command_log, house.tail, house.folded
