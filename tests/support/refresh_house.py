@@ -32,7 +32,7 @@ from tests.faults.connected import CLIENT, SECRET, provider_settings
 from tests.support.oauth_server.server import Client, OAuthServer
 
 #: Seconds that a call to the provider may take.
-TIMEOUT = 1.5
+TIMEOUT = 2.5
 #: Waits of ours are so much shorter.
 SCALE = 0.02
 
