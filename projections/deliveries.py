@@ -152,19 +152,27 @@ async def by_id(pool: "Pool[Any]", endpoint: str, delivery: str) -> DeliveryRow 
     return DeliveryRow(*row) if row else None
 
 
-async def of_endpoint(
-    pool: "Pool[Any]", endpoint: str, *, limit: int, before: int | None = None, status: str | None = None
+async def _page(
+    pool: "Pool[Any]", which: str, *keys: str, limit: int, before: int | None, status: str | None
 ) -> list[DeliveryRow]:
-    """Deliveries to the endpoint, the newest first: those whose position is below `before`, and that are in this state."""
+    """The newest of those that `which` chooses by these keys."""
+    place, state, most = (f"${len(keys) + number}" for number in (1, 2, 3))
     rows = await pool.fetch(
-        f"select {ROW} from deliveries where endpoint = $1 and ($2::bigint is null or position < $2) "  # noqa: S608 - names of our own
-        "and ($3::text is null or status = $3) order by position desc limit $4",
-        endpoint,
+        f"select {ROW} from deliveries where {which} and ({place}::bigint is null or position < {place}) "  # noqa: S608 - names of our own
+        f"and ({state}::text is null or status = {state}) order by position desc limit {most}",
+        *keys,
         before,
         status,
         limit,
     )
     return [DeliveryRow(*row) for row in rows]
+
+
+async def of_endpoint(
+    pool: "Pool[Any]", endpoint: str, *, limit: int, before: int | None = None, status: str | None = None
+) -> list[DeliveryRow]:
+    """Deliveries to the endpoint, the newest first: those whose position is below `before`, and that are in this state."""
+    return await _page(pool, "endpoint = $1", endpoint, limit=limit, before=before, status=status)
 
 
 async def about(pool: "Pool[Any]", account: str, message: str, delivery: str) -> DeliveryRow | None:
@@ -188,32 +196,16 @@ async def of_message(
     pool: "Pool[Any]", account: str, message: str, *, limit: int, before: int | None = None, status: str | None = None
 ) -> list[DeliveryRow]:
     """What tells the account of the message, whomever it is told to; otherwise as `of_endpoint`."""
-    rows = await pool.fetch(
-        f"select {ROW} from deliveries where message = $1 and account = $2 and ($3::bigint is null or position < $3) "  # noqa: S608 - names of our own
-        "and ($4::text is null or status = $4) order by position desc limit $5",
-        message,
-        account,
-        before,
-        status,
-        limit,
+    return await _page(
+        pool, "message = $1 and account = $2", message, account, limit=limit, before=before, status=status
     )
-    return [DeliveryRow(*row) for row in rows]
 
 
 async def of_callbacks(
     pool: "Pool[Any]", account: str, *, limit: int, before: int | None = None, status: str | None = None
 ) -> list[DeliveryRow]:
     """Deliveries to where sends themselves say that they be told of; otherwise as `of_endpoint`."""
-    rows = await pool.fetch(
-        f"select {ROW} from deliveries where account = $1 and endpoint is null "  # noqa: S608 - names of our own
-        "and ($2::bigint is null or position < $2) and ($3::text is null or status = $3) "
-        "order by position desc limit $4",
-        account,
-        before,
-        status,
-        limit,
-    )
-    return [DeliveryRow(*row) for row in rows]
+    return await _page(pool, "account = $1 and endpoint is null", account, limit=limit, before=before, status=status)
 
 
 async def since(
