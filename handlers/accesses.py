@@ -1,6 +1,10 @@
 """What a provider is called with in a connection's name: its secrets, with a token that no provider has refused."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from domain.outgoing import Access
 from handlers.refresh_parts import AccessToken, TokenUnavailable
@@ -31,6 +35,26 @@ class AccessRefused(TokenUnavailable):
         self.code: Code = code
 
 
+class Trying:
+    """One caller's tries. Where a provider has refused what a connection had last, one at a time goes on: others would each
+    ask for a refresh of what was only just given, or fail one login more.
+    """
+
+    def __init__(self, lock: asyncio.Lock) -> None:
+        self._lock = lock
+        self._is_alone = False
+
+    async def alone(self) -> None:
+        """Returns when nobody else who was refused is at it, and keeps them waiting until the end."""
+        if not self._is_alone:
+            await self._lock.acquire()
+            self._is_alone = True
+
+    def end(self) -> None:
+        if self._is_alone:
+            self._lock.release()
+
+
 class Accesses:
     """Access to providers, by connection."""
 
@@ -38,6 +62,21 @@ class Accesses:
         self._vault = vault
         self._tokens = tokens
         self._refused = RefusedAccess(scale=scale)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def trying(self, connection: str) -> AsyncIterator["Trying"]:
+        """The time in which a caller finds out whether a provider takes what a connection has."""
+        lock = self._locks.get(connection)
+        if lock is None:
+            lock = self._locks[connection] = asyncio.Lock()
+        trying = Trying(lock)
+        try:
+            if connection in self._refused:
+                await trying.alone()
+            yield trying
+        finally:
+            trying.end()
 
     async def access(
         self, connection: str, address: str, scopes: list[str], *, refused: int | None = None
@@ -46,15 +85,33 @@ class Accesses:
 
         Raises Revoked, TokenUnavailable, AccessRefused among them, and what the vault raises.
         """
+        if refused is not None:
+            self._check(connection, refused)
         held = await self._vault.get(connection)
         if held is None:
             raise Revoked(connection)
         secrets, version = held.secrets, held.version
         if secrets.servers is None or secrets.servers.oauth is not None:
-            token = await self._tokens.access_token(connection, refused=refused)
+            token = await self._token(connection, version, refused)
             secrets, version = type(secrets)(token.token, None, token.expires_at, secrets.servers), token.version
         self._check(connection, version)
         return Access(connection, address, scopes, secrets), version
+
+    async def _token(self, connection: str, version: int, refused: int | None) -> AccessToken:
+        try:
+            return await self._tokens.access_token(connection, refused=refused)
+        except TokenUnavailable as none:
+            if none.reauth:
+                raise self.refused(connection, version, "reauth_required") from none
+            raise
+
+    async def renewed(self, connection: str) -> bool:
+        """Whether there is something newer than what was refused, or the provider has taken it since.
+
+        Raises what the vault raises.
+        """
+        held = await self._vault.get(connection)
+        return held is None or not self._refused.is_newest(connection, held.version)
 
     async def refusal(self, connection: str) -> AccessRefused | None:
         """Why the provider is not to be asked, as far as we know. Asks the vault only where we know of a refusal.

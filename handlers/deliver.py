@@ -14,7 +14,8 @@ from typing import Any, Final, cast
 from domain.connection_events import Call, Provider
 from domain.delivery import Accepted, Answer, Deferred, InDoubt, Refused, TokenRefused
 from domain.outgoing import Traces
-from domain.send_commands import ClaimAttempt, ReportAttempt
+from domain.send import FOR_ACCESS
+from domain.send_commands import ClaimAttempt, ReportAttempt, WakeSend
 from domain.send_events import AttemptRefused, AttemptStarted
 from handlers.accesses import AccessRefused, Revoked
 from handlers.deliver_parts import Notes, NotGranted, Opened, Parts, Trace
@@ -163,31 +164,31 @@ class Delivering:
             return InDoubt("connection_lost") if notes.touched else Deferred("client_broken")
 
     async def _with_access(self, granted: AttemptStarted, opened: Opened, notes: Notes) -> Answer:
-        accesses, refused = self._parts.accesses, None
-        while True:
-            access, version = await accesses.access(granted.connection, opened.address, opened.scopes, refused=refused)
-            answer = await self._parts.providers[granted.provider].send(
-                opened.mail, access, _traces(granted, notes), notes
-            )
-            self._note(granted, answer)
-            match answer:
-                case TokenRefused() if refused is None:
-                    refused = version
-                case TokenRefused():
-                    raise accesses.refused(granted.connection, version, "token_refused")
-                case Deferred(code="reauth_required"):
-                    accesses.refused(granted.connection, version, "reauth_required")
-                    return answer
-                case Accepted():
-                    accesses.taken(granted.connection)
-                    return answer
-                case _:
-                    return answer
+        connection, accesses, refused = granted.connection, self._parts.accesses, None
+        async with accesses.trying(connection) as trying:
+            while True:
+                access, version = await accesses.access(connection, opened.address, opened.scopes, refused=refused)
+                answer = await self._parts.providers[granted.provider].send(
+                    opened.mail, access, _traces(granted, notes), notes
+                )
+                self._note(granted, answer)
+                match answer:
+                    case TokenRefused() if refused is None:
+                        refused = version
+                        await trying.alone()
+                    case TokenRefused():
+                        raise accesses.refused(connection, version, "token_refused")
+                    case Deferred(code="reauth_required"):
+                        accesses.refused(connection, version, "reauth_required")
+                        return answer
+                    case Accepted():
+                        accesses.taken(connection)
+                        return answer
+                    case _:
+                        return answer
 
     def _without_token(self, connection: str, none: TokenUnavailable) -> Deferred:
         """One after the other comes back, and not all at once to hear the same."""
-        if none.reauth:
-            return Deferred("reauth_required", counted=False)
         if isinstance(none, AccessRefused):
             seconds = (none.retry_after or 0.0) + self._pauses.behind(connection)
             return Deferred(none.code, seconds, counted=False)
@@ -211,6 +212,19 @@ class Delivering:
             except Exception:  # what a provider said is worth less than that its outcome is told
                 log.exception("a provider's words are lost", extra={"send": granted.send})
         await self._parts.reports.tell_surely(report, trace)
+        if isinstance(answer, Deferred) and answer.code in FOR_ACCESS:
+            await self._wake_if_renewed(granted, trace)
+
+    async def _wake_if_renewed(self, granted: AttemptStarted, trace: Trace) -> None:
+        """Whoever connected the mailbox again while the attempt ran woke those only that waited by then."""
+        try:
+            renewed = await self._parts.accesses.renewed(granted.connection)
+        except Exception:  # then it goes on when its wait is over
+            log.exception("a vault can't be asked", extra={"send": granted.send})
+            return
+        if renewed:
+            wake = WakeSend(granted.send, granted.user, granted.connection, self._parts.scale)
+            await self._parts.reports.tell_surely(wake, trace)
 
 
 def _traces(granted: AttemptStarted, notes: Notes) -> Traces:

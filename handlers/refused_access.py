@@ -55,10 +55,15 @@ class RefusedAccess:
         """The provider has taken what it was called with."""
         self._refused.pop(connection, None)
 
+    def is_newest(self, connection: str, version: int) -> bool:
+        """Whether this version is one that was refused, and nothing was taken since."""
+        refused = self._refused.get(connection)
+        return refused is not None and version <= refused.version
+
     def standing(self, connection: str, version: int) -> tuple[Code, float] | None:
         """Why the provider is not to be asked with this version, and for how many seconds; None where it may be."""
         refused = self._refused.get(connection)
-        if refused is None or version > refused.version:
+        if refused is None or not self.is_newest(connection, version):
             return None
         left = refused.until - asyncio.get_running_loop().time()
         return (refused.code, left) if left > 0 else None

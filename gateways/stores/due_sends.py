@@ -65,10 +65,10 @@ class DueSends:
         return found
 
     async def waiting_for(self, connection: str) -> Sequence[WaitingSend]:
-        """Those that wait until the user has connected it again."""
+        """Those that wait until the user has connected it again, or may do so by now: the table may be behind."""
         rows = await self._pool.fetch(
-            "select send, user_id, traceparent from sends where connection = $1 and status = 'deferred' and code = any($2) "
-            "order by send",
+            "select send, user_id, traceparent from sends where connection = $1 and "
+            "(status = 'deferred' and code = any($2) or status in ('queued', 'sending')) order by send",
             connection,
             FOR_ACCESS,
         )
