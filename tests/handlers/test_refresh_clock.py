@@ -198,7 +198,9 @@ async def test_what_nobody_folds_is_reported_less_and_less_often(tokens: Refresh
         said = [report for report in reports.said if report.connection == connection]
         assert 3 <= len(said) <= 5, "after 0, 0.2, 0.6, 1.4 and 3 seconds"
     assert len(due.limits) > 10
-    assert max(due.limits) == due.limits[0] + 1, "those that are gone are asked for beside the others: they take no room"
+    assert max(due.limits) == due.limits[0] + 1, (
+        "those that are gone are asked for beside the others: they take no room"
+    )
     assert hangs.asked == 0
 
 
