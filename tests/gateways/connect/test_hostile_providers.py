@@ -87,7 +87,7 @@ async def test_others_are_served_while_a_provider_hangs(house: ConnectHouse) -> 
     await asyncio.sleep(0.2)
     began = time.monotonic()
     await house.listed(ada)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < SECONDS
     assert {page.location for page in await asyncio.gather(*hanging)} == {f"{BACK}?error=provider_unavailable"}
 
 

@@ -254,7 +254,7 @@ class ConnectorContract:
         await house.server.control(failNext=failure)
         began = time.perf_counter()
         assert not_refreshed(await house.refresh(secrets)) == answer
-        assert time.perf_counter() - began < SECONDS + 0.5
+        assert time.perf_counter() - began < SECONDS + 2
         counts = await house.server.counts()
         assert counts["requests"]["token"] == 1, "a refresh is one call"
         if answer[0] != "invalid_grant":
@@ -284,7 +284,7 @@ class ConnectorContract:
             assert not_refreshed(await connector.refresh(secrets)) == ("transient", "timed_out")
             call = connector.connect(consent, back["code"], back.get("iss"), house.servers)
             assert (await house.fails(call)).code == "provider_unavailable"
-            assert 0.5 < time.perf_counter() - began < 2
+            assert 0.5 < time.perf_counter() - began < 3.5
 
     async def test_of_an_answer_without_end_little_is_read(self, house: House) -> None:
         secrets = await self.seeded(house)

