@@ -1,6 +1,6 @@
 """A worker that delivers webhooks and kills itself at a named point, told by one JSON line: settings, point, and pass.
 
-It says that it is ready, and runs until its standard input ends.
+It says that it is armed, and runs until its standard input ends.
 """
 
 import asyncio
@@ -26,8 +26,9 @@ async def run(told: Any) -> None:
     scale_sessions("")
     said = told["settings"]
     said |= {"data": Path(said["data"]), "database_url": SecretStr(said["database_url"])}
+    # Said before there are parts: where much waits, it may be at its point before all of them are there.
+    print(json.dumps({"armed": told["point"]}), flush=True)
     async with assembled(Settings(**said), ["work"]):
-        print(json.dumps({"ready": True}), flush=True)
         await asyncio.to_thread(sys.stdin.readline)
 
 
