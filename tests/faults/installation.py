@@ -11,8 +11,10 @@ async with installed(servers, database, prefix, folder) as house:
 
 import asyncio
 import os
+import re
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -87,9 +89,11 @@ class Role:
                 while self.status is None:
                     await asyncio.sleep(0.01)
         except TimeoutError:
-            self.signal(signal.SIGUSR1)
+            said = self.log.read_text()
+            self.signal(signal.SIGUSR1)  # it tells what its tasks are at
             await asyncio.sleep(0.5)
-            raise AssertionError(f"it did not end: {self.log.read_text()[-4000:]}") from None
+            tasks = Counter(re.findall(r"coro=<(.+?) running", self.log.read_text()[len(said) :]))
+            raise AssertionError(f"it did not end: {tasks.most_common()}: {said[-4000:]}") from None
         return self.status
 
     async def stop(self) -> int:

@@ -66,7 +66,10 @@ class Nemesis:
             point = f"{name}:{self.random.randint(1, MOST_PASSES)}"
             worker = await self.house.start("work", **{how: point}, owner=owner)
             if how == "kill":
-                status = await worker.ended(60)
+                try:
+                    status = await worker.ended(60)
+                except AssertionError as error:
+                    raise AssertionError(f"{point}, after {self.landed.total()} kills: {error}") from None
                 assert status == -signal.SIGKILL, f"{name}: {status}: {worker.log.read_text()[-2000:]}"
                 self.landed.update(worker.landed)
             else:
