@@ -7,6 +7,7 @@ what came of it is told until it is heard. A worker that dies in between is miss
 
 import asyncio
 import logging
+from collections import OrderedDict
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
@@ -37,6 +38,8 @@ BUSY_SECONDS: Final = 1.0
 EARLY_SECONDS: Final = 0.2
 #: Seconds until a send comes back before which very many of its connection wait.
 LATER_SECONDS: Final = 60.0
+#: Sends that wait for room in their mailbox.
+REMEMBERED: Final = 20_000
 
 
 class Delivering:
@@ -47,6 +50,8 @@ class Delivering:
         self._worker = worker
         self._seconds = timeout + BESIDE_THE_CALL * parts.scale
         self._pauses = Pauses(scale=parts.scale)
+        #: Sends, with their connection, that this process has put where they wait for room, and until when.
+        self._coming_back: OrderedDict[tuple[str, str], datetime] = OrderedDict()
 
     async def act(self, work: DeliverSend, record: Record) -> None:
         """Tries a send, or puts the work where it waits until it may be tried."""
@@ -60,8 +65,7 @@ class Delivering:
         limits = self._parts.limits
         slot = await limits.take(work.provider, work.mailbox)
         if slot is None:
-            busy = datetime.now(UTC) + timedelta(seconds=BUSY_SECONDS * self._parts.scale)
-            return await self._parts.waits.put(replace(work, due=busy), trace_of(record))
+            return await self._when_it_has_room(work, record)
         opened: Opened | None = None
         try:
             known = self._pauses.answer(work.mailbox) or await self._refusal(work.connection)
@@ -71,6 +75,18 @@ class Delivering:
         finally:
             await self._parts.mails.close(opened)
             await limits.give_back(work.mailbox, slot)
+
+    async def _when_it_has_room(self, work: DeliverSend, record: Record) -> None:
+        """The work comes back, once: where it came twice after a crash, each of two would come back for ever."""
+        now, name = datetime.now(UTC), (work.send, work.connection)
+        if self._coming_back.get(name, now) > now:
+            return
+        busy = now + timedelta(seconds=BUSY_SECONDS * self._parts.scale)
+        await self._parts.waits.put(replace(work, due=busy), trace_of(record))
+        self._coming_back[name] = busy
+        self._coming_back.move_to_end(name)
+        if len(self._coming_back) > REMEMBERED:
+            self._coming_back.popitem(last=False)
 
     async def later(self, work: DeliverSend, record: Record) -> None:
         """Too many of its connection wait already: it is told to come back, and holds up nobody else."""

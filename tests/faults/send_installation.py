@@ -41,6 +41,8 @@ from tests.support.webhook_house import Receiver, receiving
 SCALE, TIMEOUT = 0.05, 2.5
 #: Seconds that a provider takes: kills "within" a call land before its answer.
 LATENCY = 0.15
+#: Sends under way, from which on callers wait: workers that live for seconds must come to their points, and not to a backlog.
+MOST_UNDER_WAY = 40
 ENDED = ("sent", "failed", "cancelled", "uncertain", "dead_lettered")
 #: The share of sends before which the next call of the mailbox is made to fail.
 UNKIND_SHARE = 0.2
@@ -98,6 +100,11 @@ class Sending:
             counts = {name: len(found) for name, found in left.items()}
             raise AssertionError(f"after {seconds} s: {counts} {said}") from None
 
+    async def under_way(self) -> int:
+        """How many have not ended, as far as the tables are."""
+        found: int = await self.house.pool.fetchval("select count(*) from sends where status <> all($1)", list(ENDED))
+        return found
+
     async def _left(self) -> dict[str, list[str]]:
         """The sends of which something is still to come."""
         rows = {row["send"]: row["status"] for row in await self.house.pool.fetch("select send, status from sends")}
@@ -140,6 +147,8 @@ class SendLoad:
     async def _ask(self, random: Random) -> None:
         while not self.finishing.is_set():
             await asyncio.sleep(self.pause * random.random() * 2)
+            if await self.sending.under_way() >= MOST_UNDER_WAY:
+                continue
             mailbox = random.choice(self.sending.mailboxes)
             later = datetime.now(UTC) + timedelta(seconds=random.uniform(0.5, 2))
             more = {"scheduled_at": later} if random.random() < 0.2 else {}
