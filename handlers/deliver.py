@@ -24,7 +24,7 @@ from handlers.pauses import Pauses
 from handlers.refresh_parts import TokenUnavailable
 from handlers.tiers import trace_of
 from handlers.turns import Turn
-from schemas.envelope import Record
+from schemas.envelope import Record, moment
 from schemas.work import DeliverSend
 
 log = logging.getLogger(__name__)
@@ -77,11 +77,15 @@ class Delivering:
             await limits.give_back(work.mailbox, slot)
 
     async def _when_it_has_room(self, work: DeliverSend, record: Record) -> None:
-        """The work comes back, once: where it came twice after a crash, each of two would come back for ever."""
+        """The work comes back, once: where it came twice after a crash, each of two would come back for ever.
+
+        What has come back is known by its time and not by our clock: whoever let it out of its tier may be ahead of us.
+        """
         now, name = datetime.now(UTC), (work.send, work.connection)
-        if self._coming_back.get(name, now) > now:
+        coming = self._coming_back.get(name, now)
+        if coming > now and work.due != coming:
             return
-        busy = now + timedelta(seconds=BUSY_SECONDS * self._parts.scale)
+        busy = moment(round((now.timestamp() + BUSY_SECONDS * self._parts.scale) * 1000))
         await self._parts.waits.put(replace(work, due=busy), trace_of(record))
         self._coming_back[name] = busy
         self._coming_back.move_to_end(name)
