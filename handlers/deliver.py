@@ -7,7 +7,6 @@ what came of it is told until it is heard. A worker that dies in between is miss
 
 import asyncio
 import logging
-from collections import OrderedDict
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
@@ -24,7 +23,7 @@ from handlers.pauses import Pauses
 from handlers.refresh_parts import TokenUnavailable
 from handlers.tiers import trace_of
 from handlers.turns import Turn
-from schemas.envelope import Record, moment
+from schemas.envelope import Record
 from schemas.work import DeliverSend
 
 log = logging.getLogger(__name__)
@@ -38,8 +37,6 @@ BUSY_SECONDS: Final = 1.0
 EARLY_SECONDS: Final = 0.2
 #: Seconds until a send comes back before which very many of its connection wait.
 LATER_SECONDS: Final = 60.0
-#: Sends that wait for room in their mailbox.
-REMEMBERED: Final = 20_000
 
 
 class Delivering:
@@ -50,8 +47,6 @@ class Delivering:
         self._worker = worker
         self._seconds = timeout + BESIDE_THE_CALL * parts.scale
         self._pauses = Pauses(scale=parts.scale)
-        #: Sends, with their connection, that this process has put where they wait for room, and until when.
-        self._coming_back: OrderedDict[tuple[str, str], datetime] = OrderedDict()
 
     async def act(self, work: DeliverSend, record: Record) -> None:
         """Tries a send, or puts the work where it waits until it may be tried."""
@@ -77,20 +72,8 @@ class Delivering:
             await limits.give_back(work.mailbox, slot)
 
     async def _when_it_has_room(self, work: DeliverSend, record: Record) -> None:
-        """The work comes back, once: where it came twice after a crash, each of two would come back for ever.
-
-        What has come back is known by its time and not by our clock: whoever let it out of its tier may be ahead of us.
-        """
-        now, name = datetime.now(UTC), (work.send, work.connection)
-        coming = self._coming_back.get(name, now)
-        if coming > now and work.due != coming:
-            return
-        busy = moment(round((now.timestamp() + BUSY_SECONDS * self._parts.scale) * 1000))
+        busy = datetime.now(UTC) + timedelta(seconds=BUSY_SECONDS * self._parts.scale)
         await self._parts.waits.put(replace(work, due=busy), trace_of(record))
-        self._coming_back[name] = busy
-        self._coming_back.move_to_end(name)
-        if len(self._coming_back) > REMEMBERED:
-            self._coming_back.popitem(last=False)
 
     async def later(self, work: DeliverSend, record: Record) -> None:
         """Too many of its connection wait already: it is told to come back, and holds up nobody else."""

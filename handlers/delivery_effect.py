@@ -52,5 +52,6 @@ def effect(delivering: Delivering, reconciling: Reconciling) -> Effect:
         truth=False,
         # A look is about one attempt, and nobody asks for it again: one that waits stands for no other.
         distinct=(DeliverSend,),
+        once=True,
         drain_seconds=DRAIN_SECONDS,
     )

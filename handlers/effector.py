@@ -10,6 +10,11 @@ goes on where it was: nothing waits but that partition.
 What failure means here: an effect that raises is tried again after a back-off, in its place; nothing is skipped. Only work
 that can't be read is passed over: it is an order and no fact, and a timer orders again what it was about.
 
+Work that a crash has doubled is acted on once (`Effect.once`): an effect that is asked for again appends what it has appended
+before, and each of two would be followed by work of its own. Where workers die one after the other, that would be more than
+all else there is to do. Work has an id that derives from that of the record it follows from, so both bear the same; and the
+position never passes the first of them before it has ended.
+
 An effect takes part by naming itself: see `Effect`.
 """
 
@@ -35,6 +40,9 @@ UNFINISHED: Final = 1000
 #: was fetched before our own position was known begins anywhere.
 GAPS: Final = 3
 
+#: Ids of work that are remembered of a partition.
+REMEMBERED: Final = 10_000
+
 Act = Callable[[Any, Record], Awaitable[None]]
 Place = tuple[str, int]
 
@@ -46,7 +54,8 @@ class Effect:
     `wants` is asked before the record is read any further: most are nobody's business. `concurrency` is how many are acted on
     at once of each topic, `width` how many of one key, for all topics, by topic or by record. Where more than `waiting` wait,
     `surplus` is done with the rest in place of `act`; of work of a `distinct` type only the first on each subject waits, as
-    what comes behind it says the same. `truth`: whether void records have to be passed over, and a gap is an error.
+    what comes behind it says the same. `truth`: whether void records have to be passed over, and a gap is an error. `once`:
+    whether a record whose id this partition has had is the same once more, and passed over.
     `drain_seconds`: how long what has begun may go on when the process ends; where another process takes over, it is then
     left, and not cut off.
     """
@@ -63,6 +72,7 @@ class Effect:
     unfinished: int = UNFINISHED
     truth: bool = True
     distinct: tuple[type, ...] = ()
+    once: bool = False
     drain_seconds: float = 0.0
 
     @property
@@ -106,12 +116,25 @@ class Share:
     committed: int = 0
     lanes: dict[str, KeyLane] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    had: dict[str, None] = field(default_factory=dict)
     paused: bool = False
     gaps: int = 0
 
     @property
     def position(self) -> int:
         return next(iter(self.unfinished), self.expected or 0)
+
+    def had_already(self, record: Record) -> bool:
+        """Whether one of the same id has been taken since the partition is ours."""
+        name = first(record.headers).get("ce_id")
+        if name is None:
+            return False
+        if name in self.had:
+            return True
+        self.had[name] = None
+        if len(self.had) > REMEMBERED:
+            del self.had[next(iter(self.had))]
+        return False
 
 
 class Effector:
@@ -158,7 +181,7 @@ class Effector:
                 share.expected = record.offset  # what was before is no longer kept
             share.gaps = 0
             share.expected += 1
-            if self._is_wanted(record):
+            if self._is_wanted(record) and not (self.effect.once and share.had_already(record)):
                 share.unfinished[record.offset] = None
                 self._enqueue(place, share, record)
 

@@ -4,9 +4,7 @@ It sends nothing. What it finds is told to the decider, which lets the same draf
 be still a draft.
 """
 
-import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,8 +27,6 @@ log = logging.getLogger(__name__)
 #: Providers that may show for a moment what they had before, and would send a draft again that they have sent: there it has
 #: to be absent twice, so many seconds apart.
 SLOW_TO_SHOW: Final[dict[Provider, float]] = {"outlook": 1.5}
-#: Looks.
-REMEMBERED: Final = 20_000
 
 
 class Reconciling:
@@ -38,31 +34,9 @@ class Reconciling:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._looked: OrderedDict[tuple[str, int, int], asyncio.Future[bool]] = OrderedDict()
 
     async def act(self, work: LookForSend, record: Record) -> None:
-        """One look, and what follows from it; nothing where this process has had the same look.
-
-        A worker that dies after it has asked for the next look, and before its place is kept, makes two of one. Each of them
-        would be followed by looks of its own: where workers die one after the other, they would be more than all else there
-        is to do. One that is under way is waited for: its place is not kept before it has ended.
-        """
-        look = work.send, work.attempt, work.number
-        while (had := self._looked.get(look)) is not None:
-            if await asyncio.shield(had):
-                return
-        ended = self._looked[look] = asyncio.get_running_loop().create_future()
-        if len(self._looked) > REMEMBERED:
-            self._looked.popitem(last=False)
-        try:
-            await self._look(work, record)
-        except BaseException:
-            self._looked.pop(look, None)
-            ended.set_result(False)
-            raise
-        ended.set_result(True)
-
-    async def _look(self, work: LookForSend, record: Record) -> None:
+        """One look, and what follows from it."""
         following = retry.look_at(work.number + 1, work.first, self._parts.scale)
         spent: list[int] = []
         found = await self._found(work, spent.append, last=following is None)

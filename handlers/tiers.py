@@ -74,15 +74,8 @@ def left_until(at: datetime) -> timedelta:
 
 async def until(at: datetime) -> None:
     """Returns when it is time."""
-    seconds = left_until(at).total_seconds()
-    if seconds > 0:
-        loop = asyncio.get_running_loop()
-        woken = asyncio.Event()
-        handle = loop.call_later(seconds, woken.set)
-        try:
-            await woken.wait()
-        finally:
-            handle.cancel()
+    while (seconds := left_until(at).total_seconds()) > 0:  # noqa: ASYNC110 - the loop's clock may be a moment ahead
+        await asyncio.sleep(seconds)
 
 
 def trace_of(record: Record) -> Trace:
@@ -102,4 +95,5 @@ def effect(waits: Waits) -> Effect:
         width=2 * WAITING,
         unfinished=WAITING,
         truth=False,
+        once=True,
     )

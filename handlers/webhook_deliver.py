@@ -41,8 +41,10 @@ OF_ACCOUNT: Final = 96
 OF_HOST: Final = 8
 #: What may be unfinished of a partition.
 UNFINISHED: Final = 5000
-#: Seconds for which what can't be tried now is put off, which a scale shortens: twice as long for each failure in a row.
+#: Seconds for which what can't be tried now is put off, which a scale shortens; where a receiver in trouble takes long to
+#: fail, as long as so many of its attempts.
 PUT_OFF_SECONDS: Final = 5.0
+PUT_OFF_ATTEMPTS: Final = 20
 LONGEST_PUT_OFF_SECONDS: Final = 300.0
 #: Statuses by which a receiver asks to be left alone.
 SLOW_DOWN: Final = frozenset({429, 503})
@@ -74,18 +76,22 @@ class Measures(Protocol):
 
 @dataclass(slots=True)
 class Receiver:
-    """How one is doing. `rests_until` is by the event loop's clock."""
+    """How one is doing. `fails_in`: the seconds that its last attempt took to fail, None where it did not. `rests_until` is
+    by the event loop's clock.
+    """
 
     in_flight: int = 0
     waiting: int = 0
-    failures: int = 0
+    fails_in: float | None = None
     rests_until: float = 0.0
     ended: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @property
     def spared(self) -> bool:
         """Whether it is not to be asked at the moment."""
-        return self.rests_until > asyncio.get_running_loop().time() or bool(self.failures and self.in_flight)
+        return self.rests_until > asyncio.get_running_loop().time() or (
+            self.fails_in is not None and self.in_flight > 0
+        )
 
     async def begins(self) -> bool:
         """Whether another attempt may be made, which is in flight then; waits for its turn where a few wait at most."""
@@ -151,7 +157,8 @@ class Delivers:
 
     async def _put_off(self, work: Attempt, record: Record, receiver: Receiver) -> None:
         now = asyncio.get_running_loop().time()
-        seconds = min(PUT_OFF_SECONDS * 2 ** min(receiver.failures, 16), LONGEST_PUT_OFF_SECONDS) * self._scale
+        seconds = max(PUT_OFF_SECONDS, PUT_OFF_ATTEMPTS * (receiver.fails_in or 0))
+        seconds = min(seconds, LONGEST_PUT_OFF_SECONDS) * self._scale
         seconds = max(seconds * random.uniform(1, 1.2), receiver.rests_until - now)  # noqa: S311 - spreads what comes back
         due = datetime.now(UTC) + timedelta(seconds=seconds)
         await self._queue.put(replace(work, due=due), first(record.headers))
@@ -206,7 +213,7 @@ class Delivers:
 
     @staticmethod
     def _learn(receiver: Receiver, answer: Answer) -> None:
-        receiver.failures = 0 if answer.ok else receiver.failures + 1
+        receiver.fails_in = None if answer.ok else answer.took_ms / 1000
         if answer.status in SLOW_DOWN:
             seconds = min(answer.retry_after or 0, LONGEST_ASKED.total_seconds())
             receiver.rests_until = asyncio.get_running_loop().time() + seconds
@@ -234,5 +241,6 @@ def effect(delivers: Delivers) -> Effect:
         surplus=delivers.put_off,
         unfinished=UNFINISHED,
         truth=False,
+        once=True,
         drain_seconds=DRAIN_SECONDS,
     )

@@ -10,7 +10,6 @@ A receiver will ask us about what it hears. So nothing is told before the tables
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from hashlib import sha256
 from typing import Final, Protocol
 
 from domain.callbacks import Callback, RequestCallback
@@ -20,13 +19,11 @@ from handlers.command_log import AppendsCommands
 from handlers.effector import Effect
 from schemas import commands, events, topics
 from schemas.envelope import Record, Source, first
-from schemas.ids import ALPHABET
+from schemas.ids import derived_id
 from schemas.vocabulary import Vocabulary, encode
 
 #: The words of all topics that are followed.
 FACTS: Final = Vocabulary("facts", (), others=(events.MAILBOX, events.CONNECTION, events.SEND))
-#: Characters of a delivery's id after its prefix: 130 bits of a digest.
-ID_CHARACTERS: Final = 26
 #: Seconds between looks whether the tables show an event.
 GLANCE_SECONDS: Final = 0.05
 #: How an owner's id begins that is an account, and no mailbox that is its own.
@@ -119,8 +116,7 @@ def body_of(found: Said, at: str) -> str:
 
 def delivery_id(event: str, receiver: str) -> str:
     """The same for the same event and receiver."""
-    number = int.from_bytes(sha256(f"{event}\x1f{receiver}".encode()).digest())
-    return "whd_" + "".join(ALPHABET[number >> 5 * place & 31] for place in range(ID_CHARACTERS))
+    return derived_id("whd", event, receiver)
 
 
 def effect(tells: Tells) -> Effect:

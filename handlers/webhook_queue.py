@@ -15,6 +15,7 @@ from handlers.context import KeepsDeadLetters
 from handlers.effector import Effect
 from schemas import commands, events, topics
 from schemas.envelope import Headers, Record, command_headers, first
+from schemas.ids import derived_id
 from schemas.topics import WEBHOOK_DELIVER, WEBHOOK_RETRY
 from schemas.vocabulary import encode
 from schemas.webhook_queue import QUEUE, Attempt
@@ -48,24 +49,20 @@ class Queue:
         return timedelta(seconds=seconds * self._scale)
 
     async def put(self, work: Attempt, trace: Mapping[str, str]) -> None:
-        """Has it tried when it is due. Raises where the log can't be reached; then it may be there all the same."""
-        now = datetime.now(UTC)
-        await self.move(
-            self.tier(work.due - now),
-            work.callback.key,
-            encode(work),
-            command_headers(
-                command_id=f"{work.callback.delivery}.{work.attempt}",
-                kind=QUEUE.types[Attempt],
-                subject=work.callback.delivery,
-                at=now,
-                trace=trace,
-            ),
-        )
+        """Has it tried when it is due. `trace` holds the headers of the record it follows from: its trace goes on, and the id
+        derives from that record's, of which nothing else to try follows.
 
-    async def move(self, topic: str, key: str, value: bytes, headers: Headers) -> None:
-        """Appends a record of one of these topics to another as it is."""
-        await self._log.append(topic, key, value, headers, lapses=False)
+        Raises where the log can't be reached; then it may be there all the same.
+        """
+        now = datetime.now(UTC)
+        headers = command_headers(
+            command_id=derived_id("wha", trace["ce_id"]),
+            kind=QUEUE.types[Attempt],
+            subject=work.callback.delivery,
+            at=now,
+            trace=trace,
+        )
+        await self._log.append(self.tier(work.due - now), work.callback.key, encode(work), headers, lapses=False)
 
 
 class Waits:

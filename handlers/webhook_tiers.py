@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Final
 
 from handlers.effector import Effect
-from handlers.tiers import WAITING, left_until, until
+from handlers.tiers import WAITING, until
 from handlers.webhook_queue import Queue
-from schemas.envelope import Record, moment
+from schemas.envelope import Record, first, moment
 from schemas.topics import WEBHOOK_RETRY
 from schemas.webhook_queue import QUEUE, Attempt
 
@@ -31,8 +31,7 @@ class Tiers:
         await self.move_on(work, record)
 
     async def move_on(self, work: Attempt, record: Record) -> None:
-        """What is moved twice is tried twice at the most, and reported once."""
-        await self._queue.move(self._queue.tier(left_until(work.due)), record.key, record.value, record.headers)
+        await self._queue.put(work, first(record.headers))
 
     def _released_at(self, work: Attempt, record: Record) -> datetime:
         return min(work.due, moment(record.timestamp_ms) + self._queue.length(SECONDS[record.topic]))
@@ -50,4 +49,5 @@ def effect(queue: Queue) -> Effect:
         width=2 * WAITING,
         unfinished=WAITING,
         truth=False,
+        once=True,
     )

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from gateways.log.command_log import CommandLog
 from schemas.envelope import command_headers
-from schemas.ids import new_id
+from schemas.ids import derived_id
 from schemas.vocabulary import encode
 from schemas.work import WORK, Work
 
@@ -17,11 +17,16 @@ class WorkQueue:
         self._log = log
 
     async def put(self, topic: str, work: Work, trace: Mapping[str, str]) -> None:
-        """Appends one record, keyed by its connection. `trace` holds the headers of what led to it: its trace goes on.
+        """Appends one record, keyed by its connection. `trace` holds the headers of the record it follows from: its trace
+        goes on, and the id derives from that record's, of which no other work follows.
 
         Raises NotPromised or OutcomeUnknown.
         """
         headers = command_headers(
-            command_id=new_id("wrk"), kind=WORK.type_of(work), subject=work.send, at=datetime.now(UTC), trace=trace
+            command_id=derived_id("wrk", trace["ce_id"]),
+            kind=WORK.type_of(work),
+            subject=work.send,
+            at=datetime.now(UTC),
+            trace=trace,
         )
         await self._log.append(topic, work.connection, encode(work), headers, lapses=False)

@@ -73,6 +73,11 @@ class Webhooks:
         told = {"settings": self.said, "point": point, "nth": nth}
         return await OwnChild.start("webhooks", [sys.executable, PROCESS], told=told, seconds=60)
 
+    async def opens(self) -> None:
+        """Returns once the tables show the endpoint: nobody has anything told to one that they don't."""
+        while not await self.house.pool.fetchval("select true from webhooks where endpoint = $1", self.endpoint):
+            await asyncio.sleep(0.05)
+
     async def rows(self) -> dict[str, Any]:
         rows = await self.house.pool.fetch("select delivery, status, attempts from deliveries")
         return {row["delivery"]: (row["status"], json.loads(row["attempts"])) for row in rows}
@@ -111,12 +116,15 @@ async def test_what_a_killed_worker_was_about_is_delivered_by_the_next(servers, 
         installed(servers, database, topic_prefix, tmp_path, receiver) as webhooks,
     ):
         kills = [(point, 2 + number) for number, point in enumerate(POINTS)] * KILLS
-        for point, nth in kills:
+        for number, (point, nth) in enumerate(kills):
             dying = await webhooks.worker(point, nth)
             try:
-                await webhooks.tell(EACH)
                 async with asyncio.timeout(60):
+                    await webhooks.opens()
+                    await webhooks.tell(EACH)
                     assert await dying.process.wait() == -signal.SIGKILL, dying.said
+            except TimeoutError:
+                raise AssertionError(f"{point}, after {number} kills: {dying.said[-4000:]}") from None
             finally:
                 await dying.stop()
         survivor = await webhooks.worker(None, 0)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -262,6 +263,34 @@ async def test_of_work_of_a_distinct_type_only_the_first_on_its_subject_waits_an
         go.set()
         await reaches(positions, 8)
     assert begun == [0, 1, 6, 7], "of those that waited behind the first, one stands for all"
+
+
+async def test_a_record_of_an_id_that_was_had_is_passed_over_where_the_effect_wants_each_once(positions):
+    begun: list[int] = []
+    go = asyncio.Event()
+
+    async def act(event: object, found: Record) -> None:
+        begun.append(found.offset)
+        await go.wait()
+
+    def copy(offset: int, of: int) -> Record:
+        return replace(record(of, "a"), offset=offset)
+
+    effect = Effect("tried", TOPIC, events.MAILBOX, MessageRead, act, width=8, truth=False, once=True)
+    async with running(positions, act, effect=effect) as loop:
+        nameless = [
+            replace(record(offset, "a"), headers=[("ce_type", b"mailbox.message-read.v1")]) for offset in (3, 4)
+        ]
+        await loop.take([record(0, "a"), copy(1, 0), record(2, "a"), *nameless, copy(5, 2)])
+        await begins(begun, 4)
+        assert loop._shares[TOPIC, 0].position == 0, "nothing has ended, and no copy stands for it"
+        go.set()
+        await reaches(positions, 6)
+    assert begun == [0, 2, 3, 4]
+    async with running(positions, act, effect=effect) as loop:
+        await loop.take([copy(6, 0), copy(7, 0)])
+        await reaches(positions, 8)
+    assert begun[4:] == [6], "whether somebody else has ended it isn't known"
 
 
 class Counting(Effector):

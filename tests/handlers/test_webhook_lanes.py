@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from domain.callbacks import Answer, Callback, Target
 from handlers import webhook_deliver
 from handlers.effector import Effector
@@ -16,6 +18,7 @@ from schemas.topics import WEBHOOK_DELIVER
 from schemas.vocabulary import encode
 from schemas.webhook_queue import QUEUE, Attempt
 
+SCALE = 0.1
 TOPIC = WEBHOOK_DELIVER.name
 
 
@@ -30,6 +33,7 @@ class World:
     put_back: list[Attempt] = field(default_factory=list)
     reported: list[Any] = field(default_factory=list)
     positions: dict[tuple[str, int], int] = field(default_factory=dict)
+    took_ms: int = 1
 
     async def target(self, callback: Callback) -> Target:
         return Target(f"https://{callback.body}/hook", callback.account, (1,), 0)
@@ -44,7 +48,7 @@ class World:
                 await asyncio.sleep(0)
                 return Answer(1, 204)
             await self.hangs[host].wait()
-            return Answer(1, None, "timed_out")
+            return Answer(self.took_ms, None, "timed_out")
         finally:
             self.now[host] -= 1
 
@@ -72,7 +76,7 @@ class World:
 
 @asynccontextmanager
 async def delivering(world: World) -> AsyncIterator[Effector]:
-    delivers = Delivers(world, world, world, world, world, scale=0.01)  # type: ignore[arg-type]  # of the queue it is what `act` asks for
+    delivers = Delivers(world, world, world, world, world, scale=SCALE)  # type: ignore[arg-type]  # of the queue it is what `act` asks for
     loop = Effector(webhook_deliver.effect(delivers), world)
     await loop.assigned([(TOPIC, 0)])
     async with asyncio.timeout(10):
@@ -148,6 +152,28 @@ async def test_a_host_that_is_well_gets_a_heap_by_and_by_and_none_of_it_is_lost(
         await world.has_asked(*(record_of(one) for one in endpoint))
         assert world.most["registered.test"] <= IN_FLIGHT
         assert len(world.put_back) == put_back, "the lane of an endpoint is as wide as it may be asked"
+
+
+@pytest.mark.parametrize(("took_ms", "seconds"), [(2, 5.0), (1_000, 20.0), (15_000, 300.0)])
+async def test_what_comes_for_one_in_trouble_waits_for_about_as_long_as_its_turn_takes_to_come(took_ms, seconds):
+    """However many failed at once: who answers soon that it fails is asked again soon, one by one."""
+    work, world = Work(), World({"ill.test": asyncio.Event()}, took_ms=took_ms)
+    async with delivering(world) as loop:
+        await loop.take(work.to("ill.test", IN_FLIGHT, endpoint="whk_1"))
+        async with asyncio.timeout(10):
+            while world.now.get("ill.test") != IN_FLIGHT:
+                await asyncio.sleep(0)
+            world.hangs["ill.test"].set()
+            while len(world.reported) < IN_FLIGHT:
+                await asyncio.sleep(0)
+            world.hangs["ill.test"].clear()
+            begun = datetime.now(UTC)
+            await loop.take(work.to("ill.test", 20, endpoint="whk_1"))
+            while len(world.put_back) < 19:
+                await asyncio.sleep(0)
+    waits = [(one.due - begun).total_seconds() / SCALE for one in world.put_back]
+    assert seconds <= min(waits)
+    assert max(waits) <= 1.2 * seconds + 1 / SCALE, "a second is what a busy machine takes for all of it"
 
 
 def record_of(record: Record) -> str:

@@ -22,6 +22,7 @@ from domain.send_events import (
 from gateways.log.work_queue import WorkQueue
 from gateways.stores.sealing import place, seal
 from handlers import deliver, tiers
+from schemas.ids import new_id
 from schemas.work import DeliverSend
 from tests.support.mail_servers.double import SmtpServer
 from tests.support.send_house import OWNER, SCALE, own_server, send_house
@@ -219,9 +220,9 @@ async def test_one_attempt_at_a_time_however_often_the_work_is_ordered(house):
     send = await house.send(mailbox)
     queue = WorkQueue(house.house.command_log)
     work = DeliverSend(send, mailbox.user, mailbox.connection, "gmail", mailbox.digest)
-    await asyncio.gather(*[queue.put("deliver.gmail", work, {}) for _ in range(30)])
+    await asyncio.gather(*[queue.put("deliver.gmail", work, {"ce_id": new_id("evt")}) for _ in range(30)])
     await house.becomes(send, "sent")
-    await queue.put("deliver.gmail", work, {})
+    await queue.put("deliver.gmail", work, {"ce_id": new_id("evt")})
     history = await house.history(send)
     assert len(of(history, AttemptStarted)) == 1
     assert len(of(history, SendSent)) == 1
@@ -296,7 +297,7 @@ async def test_work_of_before_does_not_multiply_and_a_clock_that_is_ahead_does_n
     queue = WorkQueue(house.house.command_log)
     stale = DeliverSend(send, mailbox.user, mailbox.connection, "gmail", mailbox.digest)
     for number in range(5):
-        await queue.put("deliver.gmail", stale, {})
+        await queue.put("deliver.gmail", stale, {"ce_id": new_id("evt")})
         await times_refused(house, send, number + 1)
     await house.becomes(send, "sent", seconds=30)
     refusals = of(await house.history(send), AttemptRefused)

@@ -17,6 +17,7 @@ from gateways.log.work_queue import WorkQueue
 from gateways.providers.allowances import GMAIL_UNITS
 from gateways.providers.gmail_calls import PER_MINUTE
 from handlers.refused_access import FIRST_SECONDS
+from schemas.ids import new_id
 from schemas.work import DeliverSend
 from tests.faults.connected import CLIENT, SECRET, provider_settings
 from tests.support.mail_servers.double import SmtpServer
@@ -133,7 +134,7 @@ async def test_work_that_comes_again_takes_no_permit_of_its_mailbox(house):
     queue = WorkQueue(house.house.command_log)
     work = DeliverSend(first, mailbox.user, mailbox.connection, "gmail", mailbox.digest)
     for number in range(1, 9):
-        await queue.put("deliver.gmail", work, {})
+        await queue.put("deliver.gmail", work, {"ce_id": new_id("evt")})
         await refused(house, first, number)
     for send in [await house.send(mailbox) for _ in range(2)]:
         await house.becomes(send, "sent", "deferred")
