@@ -45,8 +45,11 @@ class FindsEndpoints(Protocol):
         """The account that a connection belongs to; None where the tables don't show it yet."""
         ...
 
-    async def of_send(self, send: str) -> tuple[Sealed | None, str | None]:
-        """A send's `callbackUrl`, sealed under its user's key; the account's endpoint of the same URL where there is one."""
+    async def of_send(self, send: str) -> tuple[Sealed | None, str | None] | None:
+        """A send's `callbackUrl`, sealed under its user's key; the account's endpoint of the same URL where there is one.
+
+        None where the tables don't show the send.
+        """
         ...
 
     async def shown(self, source: Source) -> bool:
@@ -71,8 +74,7 @@ class Tells:
         endpoints = [*await self._endpoints.wanting(account, found.type, datetime.fromisoformat(headers["ce_time"]))]
         url = None
         if isinstance(event, OF_SENDS):
-            await self._shown(record)
-            url, same = await self._endpoints.of_send(event.send)
+            url, same = await self._of_send(event.send, record)
             if same is not None:
                 endpoints, url = sorted({*endpoints, same}), None
         if not endpoints and url is None:
@@ -90,6 +92,14 @@ class Tells:
     async def _shown(self, record: Record) -> None:
         while not await self._endpoints.shown(record.source):  # noqa: ASYNC110 - it is Postgres that knows
             await asyncio.sleep(GLANCE_SECONDS)
+
+    async def _of_send(self, send: str, record: Record) -> tuple[Sealed | None, str | None]:
+        """What a send brought along, and never changes: where nobody is to be told of it, no table has to be up to date."""
+        found = await self._endpoints.of_send(send)
+        if found is None:
+            await self._shown(record)
+            found = await self._endpoints.of_send(send)
+        return found or (None, None)
 
     async def _owner(self, found: Said) -> str:
         account = await self._endpoints.owner_of(found.connection or "")

@@ -59,10 +59,15 @@ class WebhookEndpoints:
         found: str | None = await self._pool.fetchval("select owner from connections where connection = $1", connection)
         return found
 
-    async def of_send(self, send: str) -> tuple[Sealed | None, str | None]:
-        """A send's `callbackUrl`, sealed under its user's key; the account's endpoint of the same URL where there is one."""
+    async def of_send(self, send: str) -> tuple[Sealed | None, str | None] | None:
+        """A send's `callbackUrl`, sealed under its user's key; the account's endpoint of the same URL where there is one.
+
+        None where the tables don't show the send.
+        """
         row = await self._pool.fetchrow("select owner, user_id, callback from sends where send = $1", send)
-        if row is None or row["callback"] is None:
+        if row is None:
+            return None
+        if row["callback"] is None:
             return None, None
         url = await self._opened(row["user_id"], row["callback"], place("send", send, "callback"))
         if url is None:
