@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
 
 from domain.outgoing import Access
 from handlers.refresh_parts import AccessToken, TokenUnavailable
 from handlers.refused_access import Code, RefusedAccess
+
+#: Refusals of a password, with a pause after each, until its user has to be asked for another.
+TOLD_AFTER: Final = 2
 
 
 class KeepsSecrets(Protocol):
@@ -20,6 +23,10 @@ class KeepsSecrets(Protocol):
 class GivesTokens(Protocol):
     async def access_token(self, connection: str, *, refused: int | None = None) -> AccessToken:
         """Raises TokenUnavailable."""
+        ...
+
+    async def login_failed(self, connection: str, user: str, version: int) -> None:
+        """Tells that a mail server no longer takes the password of this version."""
         ...
 
 
@@ -131,6 +138,11 @@ class Accesses:
         self._refused.heard(connection, version, code)
         _, seconds = self._refused.standing(connection, version) or (code, 0.0)
         return AccessRefused(code, seconds)
+
+    async def login_failed(self, connection: str, user: str, version: int) -> None:
+        """A server has refused this password. A server in trouble does so, too: told is what is so again after a pause."""
+        if self._refused.heard(connection, version, "reauth_required") >= TOLD_AFTER:
+            await self._tokens.login_failed(connection, user, version)
 
     def taken(self, connection: str) -> None:
         """The provider has taken what it was called with."""

@@ -182,7 +182,7 @@ class Delivering:
                     case TokenRefused():
                         raise accesses.refused(connection, version, "token_refused")
                     case Deferred(code="reauth_required"):
-                        accesses.refused(connection, version, "reauth_required")
+                        await accesses.login_failed(connection, granted.user, version)
                         return answer
                     case Accepted():
                         accesses.taken(connection)

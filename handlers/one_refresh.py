@@ -111,7 +111,7 @@ class OneRefresh:
             log.warning("a lease was lost to somebody else", extra={"connection": held.connection})
             return None
         token = Token(fingerprint, version, answer.secrets.expires_at)
-        await self._tell(
+        await self.tell(
             ReportRefresh(
                 held.connection,
                 held.user,
@@ -178,11 +178,11 @@ class OneRefresh:
                 scale=self._scale,
             )
         # Where it can't be told, the lease lapses by itself: nobody asks a provider at the pace of a log that is down.
-        if await self._tell(report):
+        if await self.tell(report):
             await self._vault.release(held.connection, holder=lease.holder, seconds=REPORTED_SECONDS)
         return answer
 
-    async def _tell(self, report: ReportRefresh) -> bool:
+    async def tell(self, report: ReportRefresh) -> bool:
         """Whether it is in the log. Of what is not the vault tells: the timer finds it further on than the tables."""
         try:
             await self._reports.refresh(report)

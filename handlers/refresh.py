@@ -226,6 +226,10 @@ class Refreshing:
             return answer if isinstance(answer, AccessToken) else None
         return None
 
+    async def login_failed(self, connection: str, user: str, version: int) -> None:
+        """Tells that a mail server no longer takes the password of this version; where it can't, the next refusal does."""
+        await self._one.tell(lost(connection, user, version, "login_failed", "call"))
+
     # ── refusals, and what is under way ───────────────────────────────────────────────────────────────────────────────
 
     def _remember(self, held: Held, answer: AccessToken | NotRefreshed | None) -> None:

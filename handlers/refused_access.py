@@ -38,11 +38,11 @@ class RefusedAccess:
     def __contains__(self, connection: str) -> bool:
         return connection in self._refused
 
-    def heard(self, connection: str, version: int, code: Code) -> None:
-        """What has this version in the vault was refused. Several who tried it at once are one refusal."""
+    def heard(self, connection: str, version: int, code: Code) -> int:
+        """What has this version in the vault was refused: how often in a row. Several who tried at once are one refusal."""
         before, now = self._refused.get(connection), asyncio.get_running_loop().time()
         if before is not None and now < before.until and version <= before.version:
-            return
+            return before.times
         longest = LONGEST_SECONDS * self._scale
         times = before.times + 1 if before is not None and now < before.until + longest else 1
         seconds = min(FIRST_SECONDS * self._scale * 2 ** min(times - 1, 16), longest)
@@ -50,6 +50,7 @@ class RefusedAccess:
         self._refused.move_to_end(connection)
         if len(self._refused) > REMEMBERED:
             self._refused.popitem(last=False)
+        return times
 
     def taken(self, connection: str) -> None:
         """The provider has taken what it was called with."""

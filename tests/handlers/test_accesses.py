@@ -23,6 +23,7 @@ class Vault:
     version: int = 1
     lost: bool = False
     refreshes: list[int] = field(default_factory=list)
+    told: list[tuple[str, str, int]] = field(default_factory=list)
 
     async def get(self, connection):
         return Held(Secrets("token", "refresh", None), self.version)
@@ -34,6 +35,9 @@ class Vault:
             self.refreshes.append(refused)
             self.version += 1
         return AccessToken(f"token-{self.version}", self.version, None)
+
+    async def login_failed(self, connection, user, version):
+        self.told.append((connection, user, version))
 
 
 async def tries(accesses, calls):
@@ -90,3 +94,18 @@ async def test_a_consent_that_is_gone_is_asked_for_once_in_each_pause():
         await accesses.access("con_1", "ada@mail.test", [])
     assert (refused.value.code, await accesses.renewed("con_1")) == ("reauth_required", False)
     assert (await accesses.refusal("con_1")).code == "reauth_required"
+
+
+async def test_a_password_is_told_of_when_it_is_refused_once_more_after_a_pause():
+    vault = Vault()
+    accesses = Accesses(vault, vault, scale=0.005)
+    for _ in range(3):
+        await accesses.login_failed("con_1", "usr_1", 1)
+    assert vault.told == [], "several at once are one refusal, of a server that may be in trouble"
+    while await accesses.refusal("con_1"):
+        await asyncio.sleep(0.01)
+    await accesses.login_failed("con_1", "usr_1", 1)
+    assert vault.told == [("con_1", "usr_1", 1)]
+    accesses.taken("con_1")
+    await accesses.login_failed("con_1", "usr_1", 1)
+    assert len(vault.told) == 1, "it was taken meanwhile: this is the first refusal again"

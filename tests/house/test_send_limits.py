@@ -121,9 +121,24 @@ async def test_a_password_that_is_refused_is_not_tried_again_by_every_mail(house
         sends = await asyncio.gather(*[house.send(mailbox) for _ in range(12)])
         assert await deferred(house, sends, 3) == ({"reauth_required"}, False)
         asked = len((await server.told())["logins"])
-    assert asked <= 3 * 7, "a few at once each time, and not twelve"
-    for send in sends:
-        await house.tell(CancelSend(send, mailbox.user, OWNER))
+        assert asked <= 3 * 7, "a few at once each time, and not twelve"
+        assert await becomes(house, mailbox, "reauth_required") == "login_failed"
+        await house.authorise(mailbox, Secrets(None, None, None, own_server(server.plain_port, "ada", "another")), [])
+        assert await becomes(house, mailbox, "active") is None
+        for send in sends:
+            await house.becomes(send, "sent")
+
+
+async def becomes(house, mailbox, state):
+    """Why a connection is in that state, once it is."""
+    async with asyncio.timeout(20):
+        while True:
+            row = await house.house.pool.fetchrow(
+                "select state, last_error from connections where connection = $1", mailbox.connection
+            )
+            if row["state"] == state:
+                return row["last_error"]
+            await asyncio.sleep(0.05)
 
 
 async def test_work_that_comes_again_takes_no_permit_of_its_mailbox(house):
