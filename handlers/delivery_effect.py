@@ -4,7 +4,7 @@ from typing import Final
 
 from domain.connection_events import Provider
 from handlers.deliver import Delivering
-from handlers.effector import Effect
+from handlers.effector import Effect, same_work
 from handlers.reconcile import Reconciling
 from schemas.envelope import Record
 from schemas.topics import DELIVER
@@ -52,6 +52,6 @@ def effect(delivering: Delivering, reconciling: Reconciling) -> Effect:
         truth=False,
         # A look is about one attempt, and nobody asks for it again: one that waits stands for no other.
         distinct=(DeliverSend,),
-        once=True,
+        once=same_work,
         drain_seconds=DRAIN_SECONDS,
     )

@@ -12,8 +12,8 @@ that can't be read is passed over: it is an order and no fact, and a timer order
 
 Work that a crash has doubled is acted on once (`Effect.once`): an effect that is asked for again appends what it has appended
 before, and each of two would be followed by work of its own. Where workers die one after the other, that would be more than
-all else there is to do. Work has an id that derives from that of the record it follows from, so both bear the same; and the
-position never passes the first of them before it has ended.
+all else there is to do. Work has an id that derives from that of the record it follows from and stays the same wherever it
+waits, so both bear the same; and the position never passes the first of them before it has ended.
 
 An effect takes part by naming itself: see `Effect`.
 """
@@ -55,7 +55,7 @@ class Effect:
     at once of each topic, `width` how many of one key, for all topics, by topic or by record. Where more than `waiting` wait,
     `surplus` is done with the rest in place of `act`; of work of a `distinct` type only the first on each subject waits, as
     what comes behind it says the same. `truth`: whether void records have to be passed over, and a gap is an error. `once`:
-    whether a record whose id this partition has had is the same once more, and passed over.
+    what tells a record from all others; one that this partition has had already is passed over.
     `drain_seconds`: how long what has begun may go on when the process ends; where another process takes over, it is then
     left, and not cut off.
     """
@@ -72,7 +72,7 @@ class Effect:
     unfinished: int = UNFINISHED
     truth: bool = True
     distinct: tuple[type, ...] = ()
-    once: bool = False
+    once: Callable[[Record], str | None] | None = None
     drain_seconds: float = 0.0
 
     @property
@@ -124,9 +124,8 @@ class Share:
     def position(self) -> int:
         return next(iter(self.unfinished), self.expected or 0)
 
-    def had_already(self, record: Record) -> bool:
-        """Whether one of the same id has been taken since the partition is ours."""
-        name = first(record.headers).get("ce_id")
+    def had_already(self, name: str | None) -> bool:
+        """Whether one of that name has been taken since the partition is ours; remembers it."""
         if name is None:
             return False
         if name in self.had:
@@ -181,7 +180,7 @@ class Effector:
                 share.expected = record.offset  # what was before is no longer kept
             share.gaps = 0
             share.expected += 1
-            if self._is_wanted(record) and not (self.effect.once and share.had_already(record)):
+            if self._is_wanted(record) and not self._had_already(share, record):
                 share.unfinished[record.offset] = None
                 self._enqueue(place, share, record)
 
@@ -219,6 +218,9 @@ class Effector:
 
     def _is_wanted(self, record: Record) -> bool:
         return not (self.effect.truth and record.void) and _kind(record) in self._kinds
+
+    def _had_already(self, share: Share, record: Record) -> bool:
+        return self.effect.once is not None and share.had_already(self.effect.once(record))
 
     def _enqueue(self, place: Place, share: Share, record: Record) -> None:
         lane = share.lanes.get(record.key)
@@ -313,6 +315,17 @@ def _width_of(width: int | Mapping[str, int] | Callable[[Record], int]) -> Calla
     if isinstance(width, int):
         return lambda _: width
     return width if callable(width) else lambda record: width[record.topic]
+
+
+def same_work(record: Record) -> str | None:
+    """Tells work from other work; None where it has no id."""
+    return first(record.headers).get("ce_id")
+
+
+def same_step(record: Record) -> str | None:
+    """Tells work from other work, and from itself where it goes round a tier once more; None where it has no id."""
+    found = first(record.headers)
+    return f"{found['ce_id']}/{found.get('hops', '0')}" if "ce_id" in found else None
 
 
 def _kind(record: Record) -> str:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 from domain.connection_events import Provider
-from handlers.effector import Effect
+from handlers.effector import Effect, same_step
 from schemas.envelope import Record, first, moment
 from schemas.topics import DELIVER, RETRY
 from schemas.work import WORK, DeliverSend, LookForSend, Work
@@ -26,6 +26,8 @@ Trace = Mapping[str, str]
 
 class QueuesWork(Protocol):
     async def put(self, topic: str, work: Any, trace: Trace) -> None: ...
+
+    async def pass_on(self, topic: str, work: Any, found: Trace) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ class Waits:
     async def act(self, work: Work, record: Record) -> None:
         """Waits until the record may leave its tier, and passes it on."""
         await until(self.released_at(work, record))
-        await self.put(work, trace_of(record))
+        topic = self.topic_of(work.provider, work.due, datetime.now(UTC))
+        await self._queue.pass_on(topic, work, first(record.headers))
 
 
 def left_until(at: datetime) -> timedelta:
@@ -95,5 +98,5 @@ def effect(waits: Waits) -> Effect:
         width=2 * WAITING,
         unfinished=WAITING,
         truth=False,
-        once=True,
+        once=same_step,
     )

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from domain.callbacks import LONGEST_ASKED, Answer, Callback, ReportCallback, Target
 from handlers.command_log import AppendsCommands
-from handlers.effector import Effect
+from handlers.effector import Effect, same_work
 from handlers.webhook_queue import Queue
 from schemas import commands, topics
 from schemas.envelope import Record, first
@@ -241,6 +241,6 @@ def effect(delivers: Delivers) -> Effect:
         surplus=delivers.put_off,
         unfinished=UNFINISHED,
         truth=False,
-        once=True,
+        once=same_work,
         drain_seconds=DRAIN_SECONDS,
     )

@@ -14,7 +14,7 @@ from handlers.command_log import AppendsCommands
 from handlers.context import KeepsDeadLetters
 from handlers.effector import Effect
 from schemas import commands, events, topics
-from schemas.envelope import Headers, Record, command_headers, first
+from schemas.envelope import Headers, Record, command_headers, first, passed_on
 from schemas.ids import derived_id
 from schemas.topics import WEBHOOK_DELIVER, WEBHOOK_RETRY
 from schemas.vocabulary import encode
@@ -54,15 +54,19 @@ class Queue:
 
         Raises where the log can't be reached; then it may be there all the same.
         """
+        await self._append(work, derived_id("wha", trace["ce_id"]), trace)
+
+    async def pass_on(self, work: Attempt, found: Mapping[str, str]) -> None:
+        """Has the same attempt, whose headers these are, wait where it does next; raises as `put` does."""
+        await self._append(work, found["ce_id"], found, passed_on(found))
+
+    async def _append(self, work: Attempt, name: str, trace: Mapping[str, str], *more: tuple[str, bytes]) -> None:
         now = datetime.now(UTC)
         headers = command_headers(
-            command_id=derived_id("wha", trace["ce_id"]),
-            kind=QUEUE.types[Attempt],
-            subject=work.callback.delivery,
-            at=now,
-            trace=trace,
+            command_id=name, kind=QUEUE.types[Attempt], subject=work.callback.delivery, at=now, trace=trace
         )
-        await self._log.append(self.tier(work.due - now), work.callback.key, encode(work), headers, lapses=False)
+        topic = self.tier(work.due - now)
+        await self._log.append(topic, work.callback.key, encode(work), [*headers, *more], lapses=False)
 
 
 class Waits:

@@ -8,7 +8,7 @@ same for sends.
 from datetime import datetime
 from typing import Final
 
-from handlers.effector import Effect
+from handlers.effector import Effect, same_step
 from handlers.tiers import WAITING, until
 from handlers.webhook_queue import Queue
 from schemas.envelope import Record, first, moment
@@ -31,7 +31,7 @@ class Tiers:
         await self.move_on(work, record)
 
     async def move_on(self, work: Attempt, record: Record) -> None:
-        await self._queue.put(work, first(record.headers))
+        await self._queue.pass_on(work, first(record.headers))
 
     def _released_at(self, work: Attempt, record: Record) -> datetime:
         return min(work.due, moment(record.timestamp_ms) + self._queue.length(SECONDS[record.topic]))
@@ -49,5 +49,5 @@ def effect(queue: Queue) -> Effect:
         width=2 * WAITING,
         unfinished=WAITING,
         truth=False,
-        once=True,
+        once=same_step,
     )

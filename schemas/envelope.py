@@ -133,6 +133,11 @@ def command_headers(
     return headers
 
 
+def passed_on(found: Mapping[str, str]) -> tuple[str, bytes]:
+    """The header of work that goes on to where it waits next: its id stays, and `hops` counts how often that happened."""
+    return "hops", b"%d" % (int(found.get("hops", "0")) + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One record as it stands in a topic. `timestamp_ms`: the broker's clock at its append, milliseconds since 1970."""

@@ -184,3 +184,22 @@ async def test_a_delivery_that_waits_is_moved_on_as_one_through_all_its_tiers():
     assert len(log.ids(WEBHOOK_DELIVER.name)) > 1
     assert len({*log.ids(WEBHOOK_DELIVER.name)}) == 1
     assert len(log.ids(WEBHOOK_RETRY[5].name)) > 3, "it has gone round a tier"
+
+
+async def test_work_that_took_another_way_through_the_tiers_is_the_same_work():
+    """A second life begins when it is due: it goes where the first has come to by way of a tier and a half."""
+    log: Any = Log()
+    queue, waits = Queue(log, scale=SCALE), Waits(WorkQueue(log), scale=SCALE)
+    due = datetime.now(UTC) + timedelta(seconds=0.74)
+    await queue.put(replace(ATTEMPT, due=due), CAUSE)
+    await waits.put(replace(SEND, due=due), CAUSE)
+    came = {WEBHOOK_DELIVER.name, DELIVER["smtp"].name}
+    while not came <= {*log.topics}:
+        for effect in webhook_tiers.effect(queue), tiers.effect(waits):
+            await worked_off(effect, log)
+    for effect in webhook_tiers.effect(queue), tiers.effect(waits):
+        await worked_off(effect, log)
+    for topic in came:
+        hops = [first(record.headers)["hops"] for record in log.topics[topic]]
+        assert len({*hops}) > 1
+        assert len({*log.ids(topic)}) == 1

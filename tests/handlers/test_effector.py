@@ -13,7 +13,7 @@ from domain.mailbox_events import MailboxPurged, MessageRead
 from gateways.log.subscriptions import Subscriptions
 from gateways.stores.postgres import pooled
 from gateways.stores.work_positions import EffectPositions
-from handlers.effector import Effect, Effector
+from handlers.effector import Effect, Effector, same_work
 from projections.migrate import migrate
 from schemas import events, topics
 from schemas.envelope import Record, Source, event_headers
@@ -276,7 +276,7 @@ async def test_a_record_of_an_id_that_was_had_is_passed_over_where_the_effect_wa
     def copy(offset: int, of: int) -> Record:
         return replace(record(of, "a"), offset=offset)
 
-    effect = Effect("tried", TOPIC, events.MAILBOX, MessageRead, act, width=8, truth=False, once=True)
+    effect = Effect("tried", TOPIC, events.MAILBOX, MessageRead, act, width=8, truth=False, once=same_work)
     async with running(positions, act, effect=effect) as loop:
         nameless = [
             replace(record(offset, "a"), headers=[("ce_type", b"mailbox.message-read.v1")]) for offset in (3, 4)
