@@ -4,7 +4,7 @@ from typing import Final
 
 from domain.connection_events import Provider
 from handlers.deliver import Delivering
-from handlers.effector import Effect, same_work
+from handlers.effector import Effect, kind_of, same_work
 from handlers.reconcile import Reconciling
 from schemas.envelope import Record
 from schemas.topics import DELIVER
@@ -15,6 +15,10 @@ NAME: Final = "deliver"
 #: no bound to sends but to calls, more of them are under way than may call at once: there is much to do beside the calls.
 AT_ONCE: Final = 256
 OF_ONE: Final[dict[Provider, int]] = {"gmail": 16, "outlook": 4, "smtp": 3}
+#: Looks of one connection at the same time, in a lane beside its sends: each may take many calls, and holds up no mail.
+LOOKS_OF_ONE: Final[dict[Provider, int]] = {"gmail": 4, "outlook": 1, "smtp": 1}
+LOOK: Final = WORK.types[LookForSend]
+TOPICS: Final = {topic.name: provider for provider, topic in DELIVER.items()}
 #: Sends of one connection that wait in memory; more are told to come back, so that they hold up no other.
 WAITING: Final = 2_000
 #: Records of one partition in memory.
@@ -40,12 +44,13 @@ def effect(delivering: Delivering, reconciling: Reconciling) -> Effect:
 
     return Effect(
         NAME,
-        tuple(topic.name for topic in DELIVER.values()),
+        tuple(TOPICS),
         WORK,
         (DeliverSend, LookForSend),
         act,
         concurrency=AT_ONCE,
-        width={topic.name: OF_ONE[provider] for provider, topic in DELIVER.items()},
+        width=_width,
+        lane=_lane,
         waiting=WAITING,
         surplus=surplus,
         unfinished=UNFINISHED,
@@ -55,3 +60,11 @@ def effect(delivering: Delivering, reconciling: Reconciling) -> Effect:
         once=same_work,
         drain_seconds=DRAIN_SECONDS,
     )
+
+
+def _lane(record: Record) -> str:
+    return f"{record.key}/looks" if kind_of(record) == LOOK else record.key
+
+
+def _width(record: Record) -> int:
+    return (LOOKS_OF_ONE if kind_of(record) == LOOK else OF_ONE)[TOPICS[record.topic]]

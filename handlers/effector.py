@@ -22,7 +22,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -52,12 +52,12 @@ class Effect:
     """One effect: its permanent name, the topics it follows, the types it acts on, and what it does.
 
     `wants` is asked before the record is read any further: most are nobody's business. `concurrency` is how many are acted on
-    at once of each topic, `width` how many of one key, for all topics, by topic or by record. Where more than `waiting` wait,
-    `surplus` is done with the rest in place of `act`; of work of a `distinct` type only the first on each subject waits, as
-    what comes behind it says the same. `truth`: whether void records have to be passed over, and a gap is an error. `once`:
-    what tells a record from all others; one that this partition has had already is passed over.
-    `drain_seconds`: how long what has begun may go on when the process ends; where another process takes over, it is then
-    left, and not cut off.
+    at once of each topic, `width` how many of one lane, for all or by record; `lane` names a record's lane, where that is
+    not its key. Where more than `waiting` wait, `surplus` is done with the rest in place of `act`; of work of a `distinct`
+    type only the first on each subject waits, as what comes behind it says the same. `truth`: whether void records have to be
+    passed over, and a gap is an error. `once`: what tells a record from all others; one that this partition has had already
+    is passed over. `drain_seconds`: how long what has begun may go on when the process ends; where another process takes
+    over, it is then left, and not cut off.
     """
 
     name: str
@@ -66,7 +66,8 @@ class Effect:
     wants: type | tuple[type, ...]
     act: Act
     concurrency: int = 8
-    width: int | Mapping[str, int] | Callable[[Record], int] = 1
+    width: int | Callable[[Record], int] = 1
+    lane: Callable[[Record], str] | None = None
     waiting: int | None = None
     surplus: Act | None = None
     unfinished: int = UNFINISHED
@@ -217,16 +218,17 @@ class Effector:
                 self._seek(place, share.expected)
 
     def _is_wanted(self, record: Record) -> bool:
-        return not (self.effect.truth and record.void) and _kind(record) in self._kinds
+        return not (self.effect.truth and record.void) and kind_of(record) in self._kinds
 
     def _had_already(self, share: Share, record: Record) -> bool:
         return self.effect.once is not None and share.had_already(self.effect.once(record))
 
     def _enqueue(self, place: Place, share: Share, record: Record) -> None:
-        lane = share.lanes.get(record.key)
+        name = record.key if self.effect.lane is None else self.effect.lane(record)
+        lane = share.lanes.get(name)
         if lane is None:
-            lane = share.lanes[record.key] = KeyLane()
-        surplus, distinct = self.effect.surplus, _kind(record) in self._distinct
+            lane = share.lanes[name] = KeyLane()
+        surplus, distinct = self.effect.surplus, kind_of(record) in self._distinct
         if distinct and _subject(record) in lane.subjects:
             share.unfinished.pop(record.offset, None)
         elif surplus and self.effect.waiting is not None and len(lane.waiting) >= self.effect.waiting:
@@ -237,21 +239,21 @@ class Effector:
                 lane.subjects.add(_subject(record))
             if lane.workers < self._width(record):
                 lane.workers += 1
-                self._spawn(share, self._work_off(place, share, record.key, lane))
+                self._spawn(share, self._work_off(place, share, name, lane))
         if len(share.unfinished) > self.effect.unfinished and not share.paused and self.subscription is not None:
             share.paused = self.subscription.pause(*place)
 
-    async def _work_off(self, place: Place, share: Share, key: str, lane: KeyLane) -> None:
+    async def _work_off(self, place: Place, share: Share, name: str, lane: KeyLane) -> None:
         try:
             while lane.waiting:
                 record = lane.waiting.popleft()
-                if _kind(record) in self._distinct:
+                if kind_of(record) in self._distinct:
                     lane.subjects.discard(_subject(record))
                 await self._finish(place, share, record, self.effect.act)
         finally:
             lane.workers -= 1
-            if not lane.workers and not lane.waiting and share.lanes.get(key) is lane:
-                del share.lanes[key]
+            if not lane.workers and not lane.waiting and share.lanes.get(name) is lane:
+                del share.lanes[name]
 
     async def _finish(self, place: Place, share: Share, record: Record, act: Act) -> None:
         await self._act(record, act)
@@ -267,7 +269,7 @@ class Effector:
             try:
                 # Not while it waits for its next try: one that fails holds up its own key only.
                 async with self._room[record.topic]:
-                    return await act(self.effect.vocabulary.decode(_kind(record), record.value), record)
+                    return await act(self.effect.vocabulary.decode(kind_of(record), record.value), record)
             except Exception as error:
                 log.exception("an effect fails", extra={"effect": self.effect.name, "offset": record.offset})
                 if isinstance(error, InvalidBody) and not self.effect.truth:
@@ -311,10 +313,8 @@ class Effector:
             self.subscription.seek(*place, offset)
 
 
-def _width_of(width: int | Mapping[str, int] | Callable[[Record], int]) -> Callable[[Record], int]:
-    if isinstance(width, int):
-        return lambda _: width
-    return width if callable(width) else lambda record: width[record.topic]
+def _width_of(width: int | Callable[[Record], int]) -> Callable[[Record], int]:
+    return width if callable(width) else lambda _: width
 
 
 def same_work(record: Record) -> str | None:
@@ -328,7 +328,8 @@ def same_step(record: Record) -> str | None:
     return f"{found['ce_id']}/{found.get('hops', '0')}" if "ce_id" in found else None
 
 
-def _kind(record: Record) -> str:
+def kind_of(record: Record) -> str:
+    """The type of a record's body; empty where none is said."""
     return first(record.headers).get("ce_type", "")
 
 
