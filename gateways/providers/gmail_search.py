@@ -2,10 +2,14 @@
 
 Gmail may replace a Message-ID when it sends, finds a mail some time after it was sent, and has no search by fields of ours:
 so a search by Message-ID is only the short way, and the marker in the newest of Sent the long one. Neither proves that a mail
-was not sent.
+was not sent. The long way is a call for each mail; so what was read of one is remembered, for a mail that was sent does not
+change, and those who look in the same mailbox go that way one after the other.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from domain.delivery import Found, NotProven, ProvenSent
@@ -19,6 +23,47 @@ RECENT: Final = 20
 RECENT_AT_LAST: Final = 60
 #: Mails with one Message-ID that are worth a look.
 ALIKE: Final = 3
+#: The names of the fields by which mails of ours are told.
+KNOWN_BY: Final = frozenset({MARKER.lower(), "message-id"})
+#: Mails of one mailbox, and mailboxes, of which is remembered what was read.
+MAILS_REMEMBERED: Final = 2 * RECENT_AT_LAST
+MAILBOXES_REMEMBERED: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What is known of a mail that was sent: the fields by which ours are told, and its thread."""
+
+    fields: frozenset[tuple[str, str]]
+    thread: str | None
+
+
+@dataclass(slots=True)
+class ReadOf:
+    """Of one mailbox."""
+
+    mails: OrderedDict[str, Read] = field(default_factory=OrderedDict)
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def keep(self, message: str, read: Read) -> Read:
+        self.mails[message] = read
+        if len(self.mails) > MAILS_REMEMBERED:
+            self.mails.popitem(last=False)
+        return read
+
+
+class ReadBefore:
+    """What this process has read of sent mails, by connection."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[str, ReadOf] = OrderedDict()
+
+    def of(self, connection: str) -> ReadOf:
+        found = self._of.setdefault(connection, ReadOf())
+        self._of.move_to_end(connection)
+        if len(self._of) > MAILBOXES_REMEMBERED:
+            self._of.popitem(last=False)
+        return found
 
 
 class _NotLooked(Exception):
@@ -44,42 +89,53 @@ async def find_draft(gmail: Gmail, traces: Traces) -> tuple[str, str | None] | N
     return None
 
 
-async def find_sent(gmail: Gmail, traces: Traces, *, most: int = RECENT) -> Found:
+async def find_sent(gmail: Gmail, traces: Traces, before: ReadOf, *, most: int = RECENT) -> Found:
     """The mail among what was sent; an empty search is no proof. Raises CallFailed and OutOfTime.
 
     The fields of at most so many of the newest mails are read, and of those with the same Message-ID.
     """
     if not gmail.may(LISTS):
         return NotProven("not_allowed")
-    seen: set[str] = set()
     try:
-        async for message in _candidates(gmail, traces, most):
-            if message not in seen and (found := await _as_sent(gmail, message, traces)):
-                return found
-            seen.add(message)
+        found = await _one_of(gmail, await _alike(gmail, traces), traces, before)
+        if found is None:
+            async with before.reading:
+                found = await _one_of(gmail, await _newest(gmail, most), traces, before)
     except _NotLooked as refused:
         return refused.found
-    return NotProven("nothing_found")
+    return found or NotProven("nothing_found")
 
 
-async def _candidates(gmail: Gmail, traces: Traces, most: int) -> AsyncIterator[str]:
-    if gmail.may(SEARCHES):
-        reply = await gmail.sent(ALIKE, _with_id(traces))
-        # Google refuses searches, though not lists, to tokens with the scope for metadata, whatever else they may.
-        for message in _ids(reply if reply.status == 403 else _looked(reply), "messages"):
-            yield message
-    for message in _ids(_looked(await gmail.sent(most)), "messages"):
-        yield message
+async def _alike(gmail: Gmail, traces: Traces) -> list[str]:
+    """Sent mails with the same Message-ID, as far as a search finds them."""
+    if not gmail.may(SEARCHES):
+        return []
+    reply = await gmail.sent(ALIKE, _with_id(traces))
+    # Google refuses searches, though not lists, to tokens with the scope for metadata, whatever else they may.
+    return _ids(reply if reply.status == 403 else _looked(reply), "messages")
 
 
-async def _as_sent(gmail: Gmail, message: str, traces: Traces) -> ProvenSent | None:
+async def _newest(gmail: Gmail, most: int) -> list[str]:
+    return _ids(_looked(await gmail.sent(most)), "messages")
+
+
+async def _one_of(gmail: Gmail, messages: list[str], traces: Traces, before: ReadOf) -> ProvenSent | None:
+    """The first of them that is the mail."""
+    for message in messages:
+        read = before.mails.get(message) or await _read(gmail, message, before)
+        if read is not None and read.fields & _known_by(traces):
+            return ProvenSent(message, read.thread)
+    return None
+
+
+async def _read(gmail: Gmail, message: str, before: ReadOf) -> Read | None:
+    """What is known of a sent mail; None where it is no more."""
     reply = await gmail.message(message)
     if reply.status == 404:
         return None
-    body = _looked(reply).body
-    if body is None:
-        raise _NotLooked(NotProven("server_error"))
-    return ProvenSent(message, an_id(body.get("threadId"))) if _fields(body) & _known_by(traces) else None
+    body = _looked(reply).body or {}
+    known = frozenset(pair for pair in _fields(body) if pair[0] in KNOWN_BY)
+    return before.keep(message, Read(known, an_id(body.get("threadId"))))
 
 
 def _looked(reply: Reply) -> Reply:

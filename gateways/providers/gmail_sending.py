@@ -37,7 +37,7 @@ from gateways.providers.gmail_calls import (
     OutOfTime,
     an_id,
 )
-from gateways.providers.gmail_search import RECENT, RECENT_AT_LAST, find_draft, find_sent
+from gateways.providers.gmail_search import RECENT, RECENT_AT_LAST, ReadBefore, ReadOf, find_draft, find_sent
 from gateways.providers.sending import OUT_OF_TIME, Notes, Spends, not_seen, not_sent, perhaps_sent, uncounted
 
 #: Seconds that one look may take in all.
@@ -60,6 +60,7 @@ class GmailSending:
     def __init__(self, calls: Calls, api: URL) -> None:
         self._calls = calls
         self._api = api
+        self._read = ReadBefore()
         self._gates: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def send(self, mail: OutgoingMail, access: Access, traces: Traces, notes: Notes) -> Answer:
@@ -70,7 +71,8 @@ class GmailSending:
         gmail = Gmail(self._calls, self._api, token, access.scopes, notes.seconds_left, gate=self._gate(access))
         try:
             if traces.draft is not None or gmail.may(DRAFTS):
-                return await _send_draft(gmail, traces.draft or await _draft(gmail, mail, traces, notes), traces)
+                draft = traces.draft or await _draft(gmail, mail, traces, notes)
+                return await _send_draft(gmail, draft, traces, self._read.of(access.connection))
             return await _send_at_once(gmail, mail, notes)
         except _NotDone as stopped:
             return stopped.answer
@@ -86,7 +88,8 @@ class GmailSending:
         try:
             if traces.draft is not None and (found := await _seen_draft(gmail, traces.draft)) is not None:
                 return found
-            return await find_sent(gmail, traces, most=RECENT_AT_LAST if last else RECENT)
+            before = self._read.of(access.connection)
+            return await find_sent(gmail, traces, before, most=RECENT_AT_LAST if last else RECENT)
         except CallFailed as failure:
             return not_seen(failure)
         except OutOfTime:
@@ -121,7 +124,7 @@ def _created(reply: Reply) -> tuple[str, str | None]:
     return draft, an_id(message.get("id")) if isinstance(message, dict) else None
 
 
-async def _send_draft(gmail: Gmail, draft: str, traces: Traces) -> Answer:
+async def _send_draft(gmail: Gmail, draft: str, traces: Traces, before: ReadOf) -> Answer:
     try:
         reply = await gmail.send_draft(draft)
     except OutOfTime:
@@ -130,13 +133,13 @@ async def _send_draft(gmail: Gmail, draft: str, traces: Traces) -> Answer:
         return perhaps_sent(failure)
     answer = _answer(reply)
     gone = isinstance(answer, Refused) and answer.code == "not_found"
-    return await _of_gone(gmail, traces) if gone else answer
+    return await _of_gone(gmail, traces, before) if gone else answer
 
 
-async def _of_gone(gmail: Gmail, traces: Traces) -> Accepted | InDoubt:
+async def _of_gone(gmail: Gmail, traces: Traces, before: ReadOf) -> Accepted | InDoubt:
     """The draft is no more: an earlier attempt sent it, or its user did, or threw it away."""
     try:
-        found = await find_sent(gmail, traces)
+        found = await find_sent(gmail, traces, before)
     except (CallFailed, OutOfTime):
         return InDoubt("draft_gone")
     if isinstance(found, ProvenSent):

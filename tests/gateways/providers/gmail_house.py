@@ -47,6 +47,11 @@ class Gmail(Sending):
         token = f"canary-token-{self.token}" if good else "nobody-s-token"
         return Access("con_1", ALICE, SCOPED[self.token].scope.split(), Secrets(token))
 
+    def restart(self) -> None:
+        """What it has read of mails is forgotten."""
+        assert isinstance(self.sender, GmailSending)
+        self.sender = GmailSending(self.sender._calls, self.sender._api)
+
     def sent(self) -> list[Sent]:
         return [Sent(one.marker, one.message_id_before, list(one.recipients)) for one in self.double.receipts()]
 
