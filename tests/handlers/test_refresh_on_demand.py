@@ -37,10 +37,11 @@ async def test_of_a_revoked_connection_there_is_none_and_no_provider_is_asked(to
     await tokens.revoke(account)
     await tokens.row(account, lambda row: row["at_provider"] is not None)
     refreshing, _ = tokens.refreshing()
+    before = await tokens.refused()
     with pytest.raises(TokenUnavailable) as none:
         await refreshing.access_token(account.connection, refused=1)
     assert (none.value.reauth, none.value.retry_after) == (True, None)
-    assert await tokens.refused() == 0
+    assert await tokens.refused() == before
 
 
 async def test_of_a_withdrawn_consent_there_is_none_and_its_provider_is_asked_once(tokens: RefreshHouse):
