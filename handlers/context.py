@@ -81,10 +81,6 @@ class Seeks(Protocol):
     def seek(self, topic: str, partition: int, offset: int) -> bool: ...
 
 
-def header(record: Record, name: str) -> str:
-    return next((value.decode("utf-8", "replace") for found, value in record.headers if found == name and value), "")
-
-
 def json_commands(vocabulary: Vocabulary) -> ReadsCommands:
     """Reads the records of a `*.commands` topic."""
 
@@ -95,8 +91,8 @@ def json_commands(vocabulary: Vocabulary) -> ReadsCommands:
 
 
 def _command(vocabulary: Vocabulary, record: Record) -> Any:
-    kind = header(record, "ce_type")
-    if not kind or not header(record, "ce_id"):
+    kind = record.header("ce_type")
+    if not kind or not record.header("ce_id"):
         return Unreadable("missing_header")
     if kind not in vocabulary.types.values():
         return Unreadable("unknown_type")

@@ -27,7 +27,7 @@ from typing import Any, Final
 from domain.outcomes import CommandFailed, CommandLapsed, CommandUnreadable
 from handlers.adoption import Adopts, NewerVersionError, fold
 from handlers.append import compare_and_append
-from handlers.context import Context, KeepsDeadLetters, Log, Unreadable, header
+from handlers.context import Context, KeepsDeadLetters, Log, Unreadable
 from handlers.documents import Cut, Documents, KeepsSnapshots, Key
 from handlers.inputs import Proves
 from handlers.lane import Chunk, Feeds, Lane, LaneStoppedError, MovedError
@@ -273,7 +273,7 @@ class Decider:
             _not_after(record)
         except ValueError:
             return Unreadable("missing_header")
-        ids = [record.key, header(record, "ce_id"), *[name for _, name in self._keys(record, command)]]
+        ids = [record.key, record.header("ce_id"), *[name for _, name in self._keys(record, command)]]
         return Unreadable("invalid_body") if "\0" in "".join(ids) or _holds_nul(record.value) else command
 
     def _keys(self, record: Record, command: Any) -> list[Key]:
@@ -290,7 +290,7 @@ class Decider:
             raise MovedError
 
     async def _events(self, lane: Lane, record: Record, command: Any, now: datetime) -> list[Any]:
-        command_id = _plain(header(record, "ce_id"))
+        command_id = _plain(record.header("ce_id"))
         if isinstance(command, Unreadable):
             letter = await self._dead_letters.keep(record, cause=command.cause)
             return [CommandUnreadable(command_id, command.cause, letter)]
@@ -384,7 +384,7 @@ def not_counted(context: str, event: Any) -> None:
 
 def _not_after(record: Record) -> datetime | None:
     """When the command lapses; raises ValueError."""
-    text = header(record, "notafter")
+    text = record.header("notafter")
     return datetime.fromisoformat(text).astimezone(UTC) if text else None
 
 

@@ -26,7 +26,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from schemas.envelope import Record, first
+from schemas.envelope import Record
 from schemas.vocabulary import InvalidBody, Vocabulary
 
 log = logging.getLogger(__name__)
@@ -319,20 +319,19 @@ def _width_of(width: int | Callable[[Record], int]) -> Callable[[Record], int]:
 
 def same_work(record: Record) -> str | None:
     """Tells work from other work; None where it has no id."""
-    return first(record.headers).get("ce_id")
+    return record.header("ce_id") or None
 
 
 def same_step(record: Record) -> str | None:
     """Tells work from other work, and from itself where it goes round a tier once more; None where it has no id."""
-    found = first(record.headers)
-    return f"{found['ce_id']}/{found.get('hops', '0')}" if "ce_id" in found else None
+    name = record.header("ce_id")
+    return f"{name}/{record.header('hops') or '0'}" if name else None
 
 
 def kind_of(record: Record) -> str:
     """The type of a record's body; empty where none is said."""
-    return first(record.headers).get("ce_type", "")
+    return record.header("ce_type")
 
 
 def _subject(record: Record) -> str:
-    found = first(record.headers)
-    return f"{found.get('ce_type', '')}/{found.get('ce_subject', '')}"
+    return f"{kind_of(record)}/{record.header('ce_subject')}"

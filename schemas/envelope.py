@@ -155,6 +155,13 @@ class Record:
         """Whether this record of a truth topic must be skipped."""
         return is_void(self.headers, self.offset)
 
+    def header(self, name: str) -> str:
+        """The text of one header, as `first` reads them all; empty where there is none."""
+        for found, value in self.headers:
+            if found == name:
+                return value.decode("utf-8", "replace") if value is not None else ""
+        return ""
+
     @property
     def source(self) -> Source:
         return Source(self.topic, self.partition, self.offset)

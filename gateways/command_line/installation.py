@@ -24,7 +24,7 @@ from gateways.log.tail import Tail
 from gateways.stores.folded import FoldedPositions
 from gateways.stores.postgres import UNREACHABLE, Pool, open_pool
 from schemas import commands, events
-from schemas.envelope import Record, first
+from schemas.envelope import Record
 from schemas.topics import ACCOUNT_COMMANDS, ACCOUNT_EVENTS
 
 #: Seconds a server has to answer a person who sits and waits.
@@ -109,7 +109,7 @@ class Desk:
             )
         except TimeoutError:
             advise("It is decided, but the tables do not show it yet: is the role `project` running?")
-        return events.ACCOUNT.decode(first(record.headers)["ce_type"], record.value)
+        return events.ACCOUNT.decode(record.header("ce_type"), record.value)
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ from gateways.stores.ended_sends import EndedSend, EndedSends
 from gateways.stores.folded import FoldedPositions
 from gateways.stores.postgres import Pool
 from schemas import commands, events
-from schemas.envelope import Record, first, stamp
+from schemas.envelope import Record, stamp
 from schemas.topics import SEND_COMMANDS, SEND_EVENTS
 
 BY: Final = "operator"
@@ -217,7 +217,7 @@ class Redriving:
             return None
         finally:
             self._tail.forget(command_id)
-        return events.SEND.decode(first(record.headers)["ce_type"], record.value)
+        return events.SEND.decode(record.header("ce_type"), record.value)
 
     async def _came_of(self, send: str, event: Any) -> CameOf:
         match event:

@@ -12,7 +12,7 @@ from domain.outcomes import EventSkipped
 from gateways.command_line.failures import NOT_FOUND, Failed
 from gateways.log.event_log import EventLog, LogUnavailable
 from schemas import events
-from schemas.envelope import Record, Source, first
+from schemas.envelope import Record, Source
 from schemas.ids import new_id
 from schemas.own_records import own_record
 from schemas.topics import TOPICS
@@ -68,13 +68,13 @@ async def _already(log: EventLog, topic: str, partition: int, position: int) -> 
 def _check(record: Record) -> None:
     if record.void:
         raise Failed(f"The record at {record.source} is void: every reader passes over it already.")
-    if first(record.headers).get("ce_type", "").startswith("log."):
+    if record.header("ce_type").startswith("log."):
         raise Failed(f"The record at {record.source} is about the log itself: no projection applies it.")
 
 
 def _says(record: Record, position: int) -> bool:
     kind = events.LOG.types[EventSkipped]
-    return first(record.headers).get("ce_type") == kind and events.LOG.decode(kind, record.value).position == position
+    return record.header("ce_type") == kind and events.LOG.decode(kind, record.value).position == position
 
 
 async def _append(log: EventLog, topic: str, partition: int, end: int, skipped: EventSkipped) -> None:

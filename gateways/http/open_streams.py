@@ -18,7 +18,7 @@ from gateways.log.tail import Tail
 from gateways.stores.postgres import UNREACHABLE, Pool
 from projections import mailboxes
 from schemas import events
-from schemas.envelope import Record, first
+from schemas.envelope import Record
 from schemas.topics import ACCOUNT_EVENTS
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class OpenStreams:
 
     def _heard(self, record: Record, _cause: str) -> None:
         """An API key that is revoked ends its streams, and opens no more."""
-        if record.topic != ACCOUNT_EVENTS.name or first(record.headers).get("ce_type") != REVOCATION:
+        if record.topic != ACCOUNT_EVENTS.name or record.header("ce_type") != REVOCATION:
             return
         try:
             revoked: ApiKeyRevoked = events.ACCOUNT.decode(REVOCATION, record.value)

@@ -7,7 +7,6 @@ from typing import Any, Final
 from gateways.log.command_log import CommandLog
 from gateways.log.tail import Tail
 from schemas import commands, events, topics
-from schemas.envelope import first
 from schemas.ids import new_id
 
 #: Seconds until a decision counts as one that will not come: the log or its decider is away.
@@ -42,4 +41,4 @@ class Claims:
                 record = await decided
         finally:
             self._tail.forget(command_id)
-        return events.SEND.decode(first(record.headers)["ce_type"], record.value)
+        return events.SEND.decode(record.header("ce_type"), record.value)

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 from gateways.log.command_log import CommandLog
 from gateways.log.tail import Tail
-from schemas.envelope import Record, first
+from schemas.envelope import Record
 from schemas.ids import new_id
 from schemas.vocabulary import Vocabulary
 
@@ -88,5 +88,5 @@ class Decisions:
             raise Unsettled(command_id) from error
         finally:
             self._tail.forget(command_id)
-        event = self._events.decode(first(record.headers)["ce_type"], record.value)
+        event = self._events.decode(record.header("ce_type"), record.value)
         return Decision(command_id, event, record)

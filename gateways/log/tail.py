@@ -108,7 +108,7 @@ class Tail:
                     self._tell(record)
 
     def _tell(self, record: Record) -> None:
-        cause = next((value.decode() for name, value in record.headers if name == "causationid"), "")
+        cause = record.header("causationid")
         waiting = self._waiting.get(cause)
         if waiting is not None and not waiting.done():
             waiting.set_result(record)
