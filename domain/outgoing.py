@@ -57,6 +57,11 @@ class OutgoingMail:
     def recipients(self) -> list[Mailbox]:
         return [*self.to, *self.cc, *self.bcc]
 
+    @property
+    def length(self) -> int:
+        """About how much there is of it: characters of its texts and bytes of its files."""
+        return len(self.text) + len(self.html or "") + sum(len(file.content) for file in self.attachments)
+
 
 @dataclass(frozen=True, slots=True)
 class Access:

@@ -6,6 +6,7 @@ granted no more than to send (`gmail.send`), drafts are out of reach, and the ma
 
 import asyncio
 import time
+from functools import partial
 from typing import ClassVar, Final
 from weakref import WeakValueDictionary
 
@@ -38,7 +39,16 @@ from gateways.providers.gmail_calls import (
     an_id,
 )
 from gateways.providers.gmail_search import RECENT, RECENT_AT_LAST, ReadBefore, ReadOf, find_draft, find_sent
-from gateways.providers.sending import OUT_OF_TIME, Notes, Spends, not_seen, not_sent, perhaps_sent, uncounted
+from gateways.providers.sending import (
+    OUT_OF_TIME,
+    Notes,
+    Spends,
+    not_seen,
+    not_sent,
+    perhaps_sent,
+    uncounted,
+    written,
+)
 
 #: Seconds that one look may take in all.
 LOOK_SECONDS: Final = 60.0
@@ -163,9 +173,9 @@ async def _send_at_once(gmail: Gmail, mail: OutgoingMail, notes: Notes) -> Answe
 
 
 async def _composed(mail: OutgoingMail) -> bytes:
-    """The mail's bytes, made beside the loop: they may be many. Raises _NotDone."""
+    """The mail's bytes. Raises _NotDone."""
     try:
-        raw = await asyncio.to_thread(compose, mail, with_bcc=True)
+        raw = await written(mail, partial(compose, with_bcc=True))
     except Unwritable:
         raise _NotDone(Refused("message_refused")) from None
     if len(raw) > MOST_BYTES:

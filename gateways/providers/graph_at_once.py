@@ -5,7 +5,6 @@ what became of a mail: an answer that is lost leaves a doubt for good. The mail 
 (learn.microsoft.com/graph/outlook-send-mime-message), in one request; what is larger takes an upload session, and so a draft.
 """
 
-import asyncio
 import base64
 from typing import Final
 
@@ -16,7 +15,7 @@ from gateways.providers.calls import CallFailed
 from gateways.providers.graph_answers import meaning_of_sending
 from gateways.providers.graph_calls import Graph, NotDone
 from gateways.providers.graph_drafts import MIME_BYTES
-from gateways.providers.sending import OUT_OF_TIME, Notes, perhaps_sent
+from gateways.providers.sending import OUT_OF_TIME, Notes, perhaps_sent, written
 
 TOO_LARGE: Final = Refused("message_too_large_for_scopes")
 
@@ -29,7 +28,7 @@ async def send_at_once(graph: Graph, mail: OutgoingMail, notes: Notes) -> Answer
             > MIME_BYTES
         ):
             return TOO_LARGE
-        content = await asyncio.to_thread(_written, mail)
+        content = await written(mail, _in_base64)
     except Unwritable:
         return Refused("message_refused")
     if notes.seconds_left() <= 0:
@@ -44,5 +43,5 @@ async def send_at_once(graph: Graph, mail: OutgoingMail, notes: Notes) -> Answer
     return Accepted() if reply.status == 202 else meaning_of_sending(reply)
 
 
-def _written(mail: OutgoingMail) -> bytes:
+def _in_base64(mail: OutgoingMail) -> bytes:
     return base64.b64encode(compose(mail, with_bcc=True))

@@ -19,6 +19,7 @@ from gateways.providers.egress import Egress
 from gateways.providers.graph_answers import meaning
 from gateways.providers.graph_calls import Graph, NotDone, an_id, as_json, done
 from gateways.providers.hosts import HostNotAllowed
+from gateways.providers.sending import written
 
 #: Base64 makes four thirds of it, which is below the 4 MB of a request, whichever megabyte that is.
 MIME_BYTES: Final = 2_900_000
@@ -52,7 +53,7 @@ class _Plan:
 
 async def make(graph: Graph, egress: Egress, mail: OutgoingMail) -> Draft:
     """Makes the draft; it is whole when this returns. Raises CallFailed, NotDone, and Unwritable (domain/compose.py)."""
-    plan = _planned(mail)
+    plan = await written(mail, _planned)
     # Graph says the whole message back, and each file.
     most = MAX_BYTES + ESCAPED * len((mail.html or mail.text).encode())
     made = await graph.post("draft", "messages", content=plan.content, content_type=plan.content_type, most=most)

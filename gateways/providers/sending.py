@@ -3,8 +3,9 @@
 One class for each provider; `tests/gateways/providers/sending_contract.py` says what it has to stand.
 """
 
+import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from domain.delivery import Answer, Deferred, Found, InDoubt, NotProven
 from domain.outgoing import Access, OutgoingMail, Traces
@@ -14,8 +15,11 @@ from gateways.providers.calls import CallFailed
 LONGEST_WAIT: Final = 24 * 3600
 #: Characters of a provider's own text.
 LONGEST_SAID: Final = 500
+#: Of a mail that is written down in less than a few milliseconds, and so at once.
+SHORT: Final = 32_768
 #: Is told of units of a provider's quota.
 Spends = Callable[[int], None]
+Written = TypeVar("Written")
 OUT_OF_TIME: Final = Deferred("out_of_time", counted=False)
 
 
@@ -52,6 +56,11 @@ class SendsMail(Protocol):
         `spends` is told what each call takes of what the provider allows the mailbox, where that is counted by calls.
         """
         ...
+
+
+async def written(mail: OutgoingMail, write: Callable[[OutgoingMail], Written]) -> Written:
+    """What `write` makes of the mail, and raises; of a long one beside the loop."""
+    return write(mail) if mail.length <= SHORT else await asyncio.to_thread(write, mail)
 
 
 def not_sent(failure: CallFailed) -> Deferred:

@@ -24,7 +24,7 @@ from gateways.providers.hosts import HostNotAllowed, plain_host
 from gateways.providers.mail_failures import MailFailure, of_network
 from gateways.providers.mail_login import SMTP, UNWRITABLE
 from gateways.providers.measures import ProviderMeasures
-from gateways.providers.sending import OUT_OF_TIME, Notes, Spends, uncounted
+from gateways.providers.sending import OUT_OF_TIME, Notes, Spends, uncounted, written
 from gateways.providers.smtp_answers import OTHERWISE, Definite, Reply, meaning, said
 from gateways.providers.smtp_content import AnsweredEarly, Content
 from gateways.providers.smtp_envelope import Envelope, Settled
@@ -77,7 +77,7 @@ class SmtpSending:
 
     async def _send(self, mail: OutgoingMail, access: Access, traces: Traces, notes: Notes) -> Answer:
         server, access_token = _server(access)
-        composed = await asyncio.to_thread(_composed, mail)
+        composed = await written(mail, _composed)
         if notes.seconds_left() <= 0:
             return OUT_OF_TIME
         async with contextlib.AsyncExitStack() as opened:
