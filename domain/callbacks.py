@@ -4,7 +4,7 @@ A delivery's id is what its receiver sees as `webhook-id`: it derives from the e
 all attempts and when it is sent again, so a receiver can know what it has had before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -63,6 +63,18 @@ class Callback:
     def key(self) -> str:
         """What orders it among others, and is spared while its receiver is in trouble."""
         return self.endpoint or self.account
+
+
+@dataclass(frozen=True, slots=True)
+class Receivers:
+    """Who is to be told: endpoints, and a send's `callbackUrl`, sealed, where none of the endpoints has the same URL.
+
+    `known` is False of a send that the tables don't show.
+    """
+
+    endpoints: Sequence[str]
+    callback: Sealed | None = None
+    known: bool = True
 
 
 @dataclass(frozen=True, slots=True)

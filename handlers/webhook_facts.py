@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
-from domain.callbacks import Callback, RequestCallback
-from domain.fields import Sealed
+from domain.callbacks import Callback, Receivers, RequestCallback
 from domain.webhook_words import OF_CONNECTIONS, OF_MAILBOXES, OF_SENDS, Said, said
 from handlers.command_log import AppendsCommands
 from handlers.effector import Effect
@@ -45,11 +44,8 @@ class FindsEndpoints(Protocol):
         """The account that a connection belongs to; None where the tables don't show it yet."""
         ...
 
-    async def of_send(self, send: str) -> tuple[Sealed | None, str | None] | None:
-        """A send's `callbackUrl`, sealed under its user's key; the account's endpoint of the same URL where there is one.
-
-        None where the tables don't show the send.
-        """
+    async def wanting_of_send(self, send: str, account: str, kind: str, at: datetime) -> Receivers:
+        """The same endpoints, with that of the send's `callbackUrl` among them where the account has one."""
         ...
 
     async def shown(self, source: Source) -> bool:
@@ -71,17 +67,16 @@ class Tells:
             return
         account = found.account or await self._owner(found)
         headers = first(record.headers)
-        endpoints = [*await self._endpoints.wanting(account, found.type, datetime.fromisoformat(headers["ce_time"]))]
-        url = None
+        wanted = account, found.type, datetime.fromisoformat(headers["ce_time"])
         if isinstance(event, OF_SENDS):
-            url, same = await self._of_send(event.send, record)
-            if same is not None:
-                endpoints, url = sorted({*endpoints, same}), None
-        if not endpoints and url is None:
+            receivers = await self._of_send(event.send, *wanted, record)
+        else:
+            receivers = Receivers(await self._endpoints.wanting(*wanted))
+        if not receivers.endpoints and receivers.callback is None:
             return
         await self._shown(record)
-        body = body_of(found, headers["ce_time"])
-        for endpoint in endpoints:
+        body, url = body_of(found, headers["ce_time"]), receivers.callback
+        for endpoint in receivers.endpoints:
             delivery = delivery_id(headers["ce_id"], endpoint)
             await self._request(Callback(delivery, account, endpoint, found.type, body, found.message), headers)
         if url is not None:
@@ -93,13 +88,13 @@ class Tells:
         while not await self._endpoints.shown(record.source):  # noqa: ASYNC110 - it is Postgres that knows
             await asyncio.sleep(GLANCE_SECONDS)
 
-    async def _of_send(self, send: str, record: Record) -> tuple[Sealed | None, str | None]:
-        """What a send brought along, and never changes: where nobody is to be told of it, no table has to be up to date."""
-        found = await self._endpoints.of_send(send)
-        if found is None:
+    async def _of_send(self, send: str, account: str, kind: str, at: datetime, record: Record) -> Receivers:
+        """What a send brought along never changes: where nobody is to be told of it, no table has to be up to date."""
+        found = await self._endpoints.wanting_of_send(send, account, kind, at)
+        if not found.known:
             await self._shown(record)
-            found = await self._endpoints.of_send(send)
-        return found or (None, None)
+            found = await self._endpoints.wanting_of_send(send, account, kind, at)
+        return found
 
     async def _owner(self, found: Said) -> str:
         account = await self._endpoints.owner_of(found.connection or "")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from domain.callbacks import Callback, Target
+from domain.callbacks import Callback, Receivers, Target
 from domain.fields import Sealed
 from gateways.stores.keyring import Keyring
 from gateways.stores.postgres import Pool
@@ -17,6 +17,9 @@ WANTING: Final = """
 select endpoint from webhooks where account = $1 and disabled is null and created_at <= $3
     and (events = '{}' or $2 = any(events)) order by endpoint
 """
+WANTING_OF_SEND: Final = f"""
+select array({WANTING}) as endpoints, s.user_id, s.callback from (values ($4)) asked (send) left join sends s using (send)
+"""  # noqa: S608 - a constant
 SHOWN: Final = """
 select coalesce(bool_and(position > $3), false) from checkpoints
 where topic = $1 and partition = $2 and name not like 'effect.%'
@@ -59,23 +62,18 @@ class WebhookEndpoints:
         found: str | None = await self._pool.fetchval("select owner from connections where connection = $1", connection)
         return found
 
-    async def of_send(self, send: str) -> tuple[Sealed | None, str | None] | None:
-        """A send's `callbackUrl`, sealed under its user's key; the account's endpoint of the same URL where there is one.
-
-        None where the tables don't show the send.
-        """
-        row = await self._pool.fetchrow("select owner, user_id, callback from sends where send = $1", send)
-        if row is None:
-            return None
-        if row["callback"] is None:
-            return None, None
-        url = await self._opened(row["user_id"], row["callback"], place("send", send, "callback"))
+    async def wanting_of_send(self, send: str, account: str, kind: str, at: datetime) -> Receivers:
+        """The same endpoints, with that of the send's `callbackUrl` among them where the account has one."""
+        endpoints, user, callback = await self._pool.fetchrow(WANTING_OF_SEND, account, kind, at, send)
+        if user is None or callback is None:
+            return Receivers(endpoints, known=user is not None)
+        url = await self._opened(user, callback, place("send", send, "callback"))
         if url is None:
-            return None, None
-        for one in await self._pool.fetch("select endpoint, url from webhooks where account = $1", row["owner"]):
-            if url == await self._opened(row["owner"], one["url"], place("webhook", one["endpoint"], "url")):
-                return row["callback"], one["endpoint"]
-        return row["callback"], None
+            return Receivers(endpoints)
+        for one in await self._pool.fetch("select endpoint, url from webhooks where account = $1", account):
+            if url == await self._opened(account, one["url"], place("webhook", one["endpoint"], "url")):
+                return Receivers(sorted({*endpoints, one["endpoint"]}))
+        return Receivers(endpoints, callback)
 
     async def shown(self, source: Source) -> bool:
         """Whether every table that shows events of this record's topic is past it."""
