@@ -23,6 +23,7 @@ from domain.connection_events import (
     ConnectionCommandRefused,
     ConnectionEvent,
     ConnectionRefused,
+    ConnectionRestored,
     ConnectionRevoked,
     KeyRotated,
     ReauthCode,
@@ -44,8 +45,12 @@ CAUSES: Final[dict[ReauthCode, str]] = {
     "invalid_grant": "The provider no longer accepts the consent: it was withdrawn, has lapsed, or the password was changed.",
     "tokens_missing": "The tokens of this connection are no longer there.",
     "login_failed": "The mail server no longer accepts the user name and password.",
+    "token_refused": "The provider refuses tokens that it has only just given.",
     "no_refresh_token": "The provider gave no token that outlasts the first hour.",
 }
+
+#: What a provider refused at calls, and so takes back by a call that it takes.
+ENDED_BY_USE: Final[tuple[ReauthCode, ...]] = ("login_failed", "token_refused")
 
 
 def needs(command: ConnectionCommand, key: str) -> list[Key]:
@@ -182,6 +187,7 @@ def _refreshed(known: Connection, command: ReportRefresh, now: datetime) -> list
             rotated=command.rotated,
             refresh_at=refresh.refresh_at(command.connection, token.version, now, token.expires_at),
             asked_by=command.asked_by,
+            refused_at_calls=known.required == "token_refused",
         )
     ]
 
@@ -202,8 +208,13 @@ def _report_revocation(user: User, command: ReportRevocation) -> list[Connection
 
 
 def _report_use(user: User, command: ReportUse) -> list[ConnectionEvent]:
-    known = command.connection in user.connections and command.calls
-    return [TokenUsed(command.connection, command.user, command.calls)] if known else []
+    known = user.connections.get(command.connection)
+    if known is None or not command.calls:
+        return []
+    used = TokenUsed(command.connection, command.user, command.calls)
+    if known.state == "reauth_required" and known.required in ENDED_BY_USE and command.calls[-1].outcome == "ok":
+        return [used, ConnectionRestored(command.connection, command.user, known.required)]
+    return [used]
 
 
 def _close(user: User, command: CloseUser) -> list[ConnectionEvent]:

@@ -17,7 +17,7 @@ Auth = Literal["oauth", "password"]
 MOST_CONNECTIONS: Final = 100
 
 #: Why a connection needs its user again.
-ReauthCode = Literal["invalid_grant", "tokens_missing", "login_failed", "no_refresh_token"]
+ReauthCode = Literal["invalid_grant", "tokens_missing", "login_failed", "token_refused", "no_refresh_token"]
 #: Why a refresh has to be tried again: the provider, or our own client there.
 RefreshFailure = Literal["transient", "client_broken"]
 RefreshCode = Literal[
@@ -85,7 +85,10 @@ class ConnectionRefused:
 
 @dataclass(frozen=True, slots=True)
 class TokenRefreshed:
-    """The connection has a new access token. `rotated`: the provider gave a new refresh token, too."""
+    """The connection has a new access token. `rotated`: the provider gave a new refresh token, too.
+
+    `refused_at_calls`: the provider has refused tokens that it had only just given, so one more makes nothing good.
+    """
 
     connection: str
     user: str
@@ -95,6 +98,7 @@ class TokenRefreshed:
     rotated: bool
     refresh_at: datetime | None
     asked_by: Literal["timer", "call"]
+    refused_at_calls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +115,25 @@ class TokenRefreshFailed:
 
 @dataclass(frozen=True, slots=True)
 class ReauthorisationRequired:
-    """Only the user can mend this connection, by connecting the mailbox again. `cause` says why in plain words."""
+    """Only the user can mend this connection, by connecting the mailbox again. `cause` says why in plain words.
+
+    What the provider refused when it was called it may take again: `connection.connection-restored.v1` says so.
+    """
 
     connection: str
     user: str
     code: ReauthCode
     cause: str
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRestored:
+    """The provider has taken what it refused before: nobody has to connect the mailbox again. `code` is what is over."""
+
+    connection: str
+    user: str
+    code: ReauthCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +210,7 @@ ConnectionEvent = (
     | TokenRefreshed
     | TokenRefreshFailed
     | ReauthorisationRequired
+    | ConnectionRestored
     | RevocationRequested
     | ConnectionRevoked
     | TokenUsed

@@ -9,9 +9,11 @@ from domain.connection_events import (
     ConnectionCommandRefused,
     ConnectionEvent,
     ConnectionRefused,
+    ConnectionRestored,
     ConnectionRevoked,
     KeyRotated,
     Provider,
+    ReauthCode,
     ReauthorisationRequired,
     RevocationRequested,
     RevokedBy,
@@ -25,7 +27,10 @@ from domain.fields import Digest
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One that is not revoked yet. `revoked_by`: it is being revoked, and not used any more."""
+    """One that is not revoked yet. `revoked_by`: it is being revoked, and not used any more.
+
+    `required`: why only the user can mend it, while that is so.
+    """
 
     owner: str
     provider: Provider
@@ -35,6 +40,7 @@ class Connection:
     state: Literal["active", "reauth_required", "revoking"] = "active"
     failures: int = 0
     revoked_by: RevokedBy | None = None
+    required: ReauthCode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,7 @@ def _evolved(
     | TokenRefreshed
     | TokenRefreshFailed
     | ReauthorisationRequired
+    | ConnectionRestored
     | RevocationRequested
     | ConnectionRevoked,
 ) -> Connection | None:
@@ -93,12 +100,17 @@ def _evolved(
     changed: Connection | None = None
     match event:
         case TokenRefreshed():
-            changed = replace(known, version=event.version, state="active", failures=0)
+            changed = replace(known, version=event.version, failures=0)
+            if not event.refused_at_calls:
+                changed = replace(changed, state="active", required=None)
         case TokenRefreshFailed():
             changed = replace(known, failures=known.failures + 1)
         case ReauthorisationRequired():
             # The token that was refused may be one whose refreshing is reported only later: no news by then.
-            changed = replace(known, state="reauth_required", version=max(known.version, event.version))
+            version = max(known.version, event.version)
+            changed = replace(known, state="reauth_required", version=version, required=event.code)
+        case ConnectionRestored():
+            changed = replace(known, state="active", required=None)
         case RevocationRequested():
             changed = replace(known, state="revoking", revoked_by=event.by)
         case ConnectionRevoked():

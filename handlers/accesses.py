@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
 
+from domain.connection_events import ReauthCode
 from domain.outgoing import Access
 from handlers.refresh_parts import AccessToken, TokenUnavailable
 from handlers.refused_access import Code, RefusedAccess
 
-#: Refusals of a password, with a pause after each, until its user has to be asked for another.
+#: Refusals of the newest there is, with a pause after each, until its user is asked to connect again.
 TOLD_AFTER: Final = 2
 
 
@@ -21,12 +22,12 @@ class KeepsSecrets(Protocol):
 
 
 class GivesTokens(Protocol):
-    async def access_token(self, connection: str, *, refused: int | None = None) -> AccessToken:
-        """Raises TokenUnavailable."""
+    async def access_token(self, connection: str, *, refused: int | None = None, held: Any = None) -> AccessToken:
+        """`held` is what the vault has just shown. Raises TokenUnavailable."""
         ...
 
-    async def login_failed(self, connection: str, user: str, version: int) -> None:
-        """Tells that a mail server no longer takes the password of this version."""
+    async def refused(self, connection: str, user: str, version: int, code: ReauthCode) -> None:
+        """Tells that a provider does not take what has this version, the newest there is."""
         ...
 
 
@@ -99,17 +100,18 @@ class Accesses:
             raise Revoked(connection)
         secrets, version = held.secrets, held.version
         if secrets.servers is None or secrets.servers.oauth is not None:
-            token = await self._token(connection, version, refused)
+            token = await self._token(held, refused)
             secrets, version = type(secrets)(token.token, None, token.expires_at, secrets.servers), token.version
         self._check(connection, version)
         return Access(connection, address, scopes, secrets), version
 
-    async def _token(self, connection: str, version: int, refused: int | None) -> AccessToken:
+    async def _token(self, held: Any, refused: int | None) -> AccessToken:
         try:
-            return await self._tokens.access_token(connection, refused=refused)
+            return await self._tokens.access_token(held.connection, refused=refused, held=held)
         except TokenUnavailable as none:
             if none.reauth:
-                raise self.refused(connection, version, "reauth_required") from none
+                self._refused.heard(held.connection, held.version, "reauth_required")
+                raise self._as_it_stands(held.connection, held.version, "reauth_required") from none
             raise
 
     async def renewed(self, connection: str) -> bool:
@@ -133,16 +135,23 @@ class Accesses:
             return refused
         return None
 
-    def refused(self, connection: str, version: int, code: Code) -> AccessRefused:
-        """The provider has refused this version, though there is none newer."""
-        self._refused.heard(connection, version, code)
-        _, seconds = self._refused.standing(connection, version) or (code, 0.0)
-        return AccessRefused(code, seconds)
+    async def token_refused(self, connection: str, user: str, version: int) -> AccessRefused:
+        """The provider has refused a token that it had only just given: what is to be raised."""
+        await self._heard(connection, user, version, "token_refused", "token_refused")
+        return self._as_it_stands(connection, version, "token_refused")
 
     async def login_failed(self, connection: str, user: str, version: int) -> None:
-        """A server has refused this password. A server in trouble does so, too: told is what is so again after a pause."""
-        if self._refused.heard(connection, version, "reauth_required") >= TOLD_AFTER:
-            await self._tokens.login_failed(connection, user, version)
+        """A server has refused this password."""
+        await self._heard(connection, user, version, "reauth_required", "login_failed")
+
+    async def _heard(self, connection: str, user: str, version: int, code: Code, reauth: ReauthCode) -> None:
+        """A provider in trouble refuses what is right, too: told is what is so again after a pause."""
+        if self._refused.heard(connection, version, code) >= TOLD_AFTER:
+            await self._tokens.refused(connection, user, version, reauth)
+
+    def _as_it_stands(self, connection: str, version: int, code: Code) -> AccessRefused:
+        _, seconds = self._refused.standing(connection, version) or (code, 0.0)
+        return AccessRefused(code, seconds)
 
     def taken(self, connection: str) -> None:
         """The provider has taken what it was called with."""

@@ -9,7 +9,7 @@ from domain.connection_commands import CloseUser, ConnectionCommand, ReportRotat
 from handlers.context import Context, json_commands
 from schemas import commands, events, topics
 
-FOLD_VERSION: Final = 1
+FOLD_VERSION: Final = 2
 DOCUMENTS: Final[dict[str, TypeAdapter[Any]]] = {
     "user": TypeAdapter(connection_state.User),
     "sequence": TypeAdapter(int),

@@ -180,7 +180,7 @@ class Delivering:
                         refused = version
                         await trying.alone()
                     case TokenRefused():
-                        raise accesses.refused(connection, version, "token_refused")
+                        raise await accesses.token_refused(connection, granted.user, version)
                     case Deferred(code="reauth_required"):
                         await accesses.login_failed(connection, granted.user, version)
                         return answer

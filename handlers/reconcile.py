@@ -79,7 +79,7 @@ class Reconciling:
                 access, version = await accesses.access(work.connection, *known, refused=version)
                 found = await sender.look(traces, access, last=last, spends=spends)
             if isinstance(found, TokenRefused):
-                raise accesses.refused(work.connection, version, "token_refused")
+                raise await accesses.token_refused(work.connection, work.user, version)
         except Revoked:
             return NotProven("not_allowed")
         except TokenUnavailable as none:
@@ -87,7 +87,9 @@ class Reconciling:
         except Exception:
             log.exception("a look failed", extra={"send": work.send})
             return NotProven("server_error")
-        self._parts.uses.note(work.connection, work.user, Call(datetime.now(UTC), "look", "reconcile", work.send, "ok"))
+        in_vain = isinstance(found, NotProven) and found.code != "nothing_found"
+        call = Call(datetime.now(UTC), "look", "reconcile", work.send, "failed" if in_vain else "ok")
+        self._parts.uses.note(work.connection, work.user, call)
         return found
 
 

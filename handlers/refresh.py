@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from domain.connection_commands import ReportRefresh
-from domain.connection_events import Provider, Token
+from domain.connection_events import Provider, ReauthCode, Token
 from domain.tokens import NotRefreshed, Secrets
 from handlers.one_refresh import GLANCE_SECONDS, REPORTED_SECONDS, SPARE_SECONDS, OneRefresh, lost
 from handlers.patience import Patience
@@ -171,11 +171,16 @@ class Refreshing:
 
     # ── on demand ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def access_token(self, connection: str, *, refused: int | None = None) -> AccessToken:
+    async def access_token(
+        self, connection: str, *, refused: int | None = None, held: Held | None = None
+    ) -> AccessToken:
         """An access token that no provider has refused: `refused` is the version of one that a provider did.
 
-        All who ask at once share one answer. Raises TokenUnavailable, and what the vault raises where it can't be reached.
+        `held` is what the vault has just shown, for those who have looked: it is not asked again while that will do. All who
+        ask at once share one answer. Raises TokenUnavailable, and what the vault raises where it can't be reached.
         """
+        if held is not None and (token := _standing(held, refused)) is not None:
+            return token
         asked = connection, refused
         task = self._asked.get(asked)
         if task is None:
@@ -202,8 +207,8 @@ class Refreshing:
                 raise TokenUnavailable("The connection has a password, and no token.", reauth=True)
             # One that others got while we waited is as new as can be, whatever its provider says of its end.
             is_new = seen is not None and held.version > seen
-            if held.secrets.access_token and (is_new or (held.version != refused and not _has_expired(held.secrets))):
-                return AccessToken(held.secrets.access_token, held.version, held.secrets.expires_at)
+            if (token := _access_token(held) if is_new else _standing(held, refused)) is not None:
+                return token
             seen = held.version if seen is None else seen
             self._raise_refusal(held)
             if (token := await self._refreshed_for_call(held)) is not None:
@@ -226,9 +231,9 @@ class Refreshing:
             return answer if isinstance(answer, AccessToken) else None
         return None
 
-    async def login_failed(self, connection: str, user: str, version: int) -> None:
-        """Tells that a mail server no longer takes the password of this version; where it can't, the next refusal does."""
-        await self._one.tell(lost(connection, user, version, "login_failed", "call"))
+    async def refused(self, connection: str, user: str, version: int, code: ReauthCode) -> None:
+        """Tells that a provider does not take what has this version; where it can't be told, the next refusal does."""
+        await self._one.tell(lost(connection, user, version, code, "call"))
 
     # ── refusals, and what is under way ───────────────────────────────────────────────────────────────────────────────
 
@@ -267,6 +272,19 @@ class Refreshing:
 
 def _token_of(found: Due | Held) -> str:
     return f"{found.connection}/{found.version}"
+
+
+def _access_token(held: Held) -> AccessToken | None:
+    """The access token there is; None for a password."""
+    secrets = held.secrets
+    if _has_password(secrets) or not secrets.access_token:
+        return None
+    return AccessToken(secrets.access_token, held.version, secrets.expires_at)
+
+
+def _standing(held: Held, refused: int | None) -> AccessToken | None:
+    """The token there is, where nothing speaks against it."""
+    return None if held.version == refused or _has_expired(held.secrets) else _access_token(held)
 
 
 def _has_password(secrets: Secrets) -> bool:

@@ -1,10 +1,10 @@
-"""What becomes of waiting sends where their connection is renewed, or ended."""
+"""What becomes of waiting sends where their connection is renewed, restored, or ended."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from domain.connection_events import ConnectionAuthorised, RevocationRequested
+from domain.connection_events import ConnectionAuthorised, ConnectionRestored, RevocationRequested
 from domain.send_commands import KnownConnection, StopSend, WakeSend
 from handlers.effector import Effect
 from handlers.send_reports import SendReports
@@ -44,7 +44,7 @@ class FollowingConnections:
 
     async def act(self, event: Any, record: Record) -> None:
         """Each command's id derives from the event: asked for again, it changes nothing."""
-        if isinstance(event, ConnectionAuthorised):
+        if isinstance(event, ConnectionAuthorised | ConnectionRestored):
             found = await self._sends.waiting_for(event.connection)
             commands: list[Any] = [WakeSend(one.send, one.user, event.connection, self._scale) for one in found]
         else:
@@ -70,5 +70,5 @@ def _trace_of(send: WaitingSend, record: Record) -> Mapping[str, str]:
 
 def effect(following: FollowingConnections) -> Effect:
     """Acts on connections that are there again, or are to be no more."""
-    wants = (ConnectionAuthorised, RevocationRequested)
+    wants = (ConnectionAuthorised, ConnectionRestored, RevocationRequested)
     return Effect(NAME, topics.CONNECTION_EVENTS.name, events.CONNECTION, wants, following.act)

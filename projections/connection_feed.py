@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from domain.connection_events import (
     ConnectionAuthorised,
+    ConnectionRestored,
     ReauthorisationRequired,
     RevocationRequested,
     TokenRefreshed,
@@ -24,6 +25,7 @@ TOLD: Final[dict[type, tuple[str, str]]] = {
     ConnectionAuthorised: ("connection.authorised", "active"),
     ReauthorisationRequired: ("connection.reauth_required", "reauth_required"),
     TokenRefreshed: ("connection.restored", "active"),
+    ConnectionRestored: ("connection.restored", "active"),
     RevocationRequested: ("connection.revoked", "revoked"),
 }
 STATES_DDL: Final = """
@@ -52,12 +54,14 @@ async def _tell(connection: "Connection[Any]", events: list[Folded]) -> None:
 
 def _changes(seen: Folded) -> Iterator[Change]:
     event = seen.event
+    if isinstance(event, TokenRefreshed) and event.refused_at_calls:
+        return
     name, state = TOLD[type(event)]
     code = getattr(event, "code", None)
     news = (seen.partition, seen.position, event.user, event.connection, name, state, seen.at, code)
     if isinstance(event, ConnectionAuthorised):
         yield event.connection, KNOWN, (event.connection, event.owner)
-    yield event.connection, RESTORED if isinstance(event, TokenRefreshed) else NEWS, news
+    yield event.connection, RESTORED if isinstance(event, TokenRefreshed | ConnectionRestored) else NEWS, news
     yield event.connection, STATE, (event.connection, state)
 
 

@@ -238,6 +238,8 @@ FIELDS: Final = {
     "StoreAttachment.size": "Bytes, as they came.",
     "Token.expires_at": "When the access token expires; null for what does not expire by itself.",
     "TokenRefreshed.expires_at": "When the access token expires; null for what does not expire by itself.",
+    "TokenRefreshed.refused_at_calls": "Whether the provider has refused tokens that it had only just given: this one makes "
+    "nothing good, and the connection stays `reauth_required`.",
     "UserRefused.of": "The user who has the address or the id, or was made with the idempotency key; null for other reasons.",
     "Callback.body": "The exact text that is signed and sent: JSON with the type, the time, ids, states and codes.",
     "Callback.endpoint": "The endpoint that is told; null where a send brought along a URL that is no endpoint's.",

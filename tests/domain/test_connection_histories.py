@@ -15,6 +15,7 @@ from domain.connection_events import (
     ConnectionAuthorised,
     ConnectionCommandRefused,
     ConnectionRefused,
+    ConnectionRestored,
     ConnectionRevoked,
     KeyRotated,
     ReauthorisationRequired,
@@ -37,7 +38,7 @@ mailboxes = st.sampled_from(["ada@gmail", "bob@gmail", "eve@gmail"])
 #: By what a state that users see is reached. `active` comes back by a token, too, that somebody else had got already.
 REACHED_BY: Final[dict[tuple[str | None, str | None], tuple[type, ...]]] = {
     (None, "active"): (ConnectionAuthorised,),
-    ("reauth_required", "active"): (ConnectionAuthorised, TokenRefreshed),
+    ("reauth_required", "active"): (ConnectionAuthorised, ConnectionRestored, TokenRefreshed),
     ("active", "reauth_required"): (ReauthorisationRequired,),
     ("active", "revoking"): (RevocationRequested,),
     ("reauth_required", "revoking"): (RevocationRequested,),
@@ -67,6 +68,8 @@ class Histories(RuleBasedStateMachine):
             self.moved(event, before, self.states(user))
             for name, version in self.versions(user).items():
                 assert version >= versions.get(name, 0), "versions only grow"
+            if isinstance(event, ConnectionRestored):
+                assert event.code != "invalid_grant", "a consent that is gone does not come back by being used"
             if isinstance(event, TokenRefreshed):
                 assert event.version > versions[event.connection], "a new token is newer than any that is known"
             if isinstance(event, ConnectionAuthorised):
@@ -135,7 +138,11 @@ class Histories(RuleBasedStateMachine):
         number=chosen,
         version=numbers,
         said=st.sampled_from(
-            [("transient", "timed_out"), ("client_broken", "invalid_client"), ("reauth_required", "invalid_grant")]
+            [
+                ("transient", "timed_out"),
+                ("client_broken", "invalid_client"),
+                *[("reauth_required", code) for code in ("invalid_grant", "login_failed", "token_refused")],
+            ]
         ),
         retry_after=st.none() | st.floats(0, 10**9),
     )
@@ -150,9 +157,9 @@ class Histories(RuleBasedStateMachine):
     def its_tokens_are_destroyed(self, user, number):
         self.run(user, commands.ReportRevocation(self.named(user, number), user, "done"))
 
-    @rule(user=users, number=chosen, count=st.integers(0, 3))
-    def one_is_used(self, user, number, count):
-        calls = [Call(self.now, "send", "deliver", "snd_1", "ok")] * count
+    @rule(user=users, number=chosen, outcomes=st.lists(st.sampled_from(["ok", "refused", "failed"]), max_size=3))
+    def one_is_used(self, user, number, outcomes):
+        calls = [Call(self.now, "send", "deliver", "snd_1", outcome) for outcome in outcomes]
         self.run(user, commands.ReportUse(self.named(user, number), user, calls))
 
     @rule()

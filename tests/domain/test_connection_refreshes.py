@@ -174,6 +174,15 @@ def test_a_newer_token_that_somebody_else_had_got_already_takes_it_back():
     assert of(done).state == "active"
 
 
+def test_a_newer_token_mends_nothing_where_the_provider_refuses_those_it_gives():
+    done = (
+        given(CONNECTED, required("token_refused"))
+        .when(refreshed(2))
+        .then(replace(new_token(2), refused_at_calls=True))
+    )
+    assert (of(done).state, of(done).version) == ("reauth_required", 2)
+
+
 def test_a_token_whose_refusal_is_known_is_not_taken_for_a_new_one():
     """Version 2 was refused before anybody had reported that there is a version 2."""
     done = given(CONNECTED).when(failed(2, "reauth_required", "invalid_grant")).then(required(version=2))

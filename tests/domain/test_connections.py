@@ -19,6 +19,7 @@ from domain.connection_events import (
     Call,
     ConnectionCommandRefused,
     ConnectionRefused,
+    ConnectionRestored,
     ConnectionRevoked,
     KeyRotated,
     ReauthorisationRequired,
@@ -344,6 +345,23 @@ def test_calls_are_kept_as_they_were_made(state):
 @pytest.mark.parametrize("state", ["unknown", "revoked"])
 def test_nothing_is_said_of_a_connection_that_is_not_there(state):
     given(*STATES[state]).when(ReportUse("con_1", USER, [CALL])).then_nothing()
+
+
+@pytest.mark.parametrize("code", ["login_failed", "token_refused"])
+def test_what_a_provider_refused_is_over_when_it_takes_it_again(code):
+    required = replace(REQUIRED, code=code)
+    taken, refused_again = [replace(CALL, outcome="failed"), CALL], [CALL, replace(CALL, outcome="refused")]
+    restored = TokenUsed("con_1", USER, taken), ConnectionRestored("con_1", USER, code)
+    done = given(CONNECTED, required).when(ReportUse("con_1", USER, taken)).then(*restored)
+    assert of(done) == of(given(CONNECTED).when(ReportUse("con_1", USER, [])))
+    given(CONNECTED, required).when(ReportUse("con_1", USER, refused_again)).then(
+        TokenUsed("con_1", USER, refused_again)
+    )
+    given(CONNECTED, required, REQUESTED).when(ReportUse("con_1", USER, taken)).then(TokenUsed("con_1", USER, taken))
+
+
+def test_a_consent_that_is_gone_does_not_come_back_while_its_last_token_lives():
+    given(*STATES["reauth_required"]).when(ReportUse("con_1", USER, [CALL])).then(TokenUsed("con_1", USER, [CALL]))
 
 
 def test_no_calls_are_no_event():

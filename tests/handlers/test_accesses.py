@@ -12,6 +12,7 @@ from handlers.refresh_parts import AccessToken, TokenUnavailable
 
 @dataclass
 class Held:
+    connection: str
     secrets: Secrets
     version: int
 
@@ -23,12 +24,12 @@ class Vault:
     version: int = 1
     lost: bool = False
     refreshes: list[int] = field(default_factory=list)
-    told: list[tuple[str, str, int]] = field(default_factory=list)
+    told: list[tuple[str, str, int, str]] = field(default_factory=list)
 
     async def get(self, connection):
-        return Held(Secrets("token", "refresh", None), self.version)
+        return Held(connection, Secrets("token", "refresh", None), self.version)
 
-    async def access_token(self, connection, *, refused=None):
+    async def access_token(self, connection, *, refused=None, held=None):
         if self.lost:
             raise TokenUnavailable("The consent is gone.", reauth=True)
         if refused == self.version:
@@ -36,8 +37,8 @@ class Vault:
             self.version += 1
         return AccessToken(f"token-{self.version}", self.version, None)
 
-    async def login_failed(self, connection, user, version):
-        self.told.append((connection, user, version))
+    async def refused(self, connection, user, version, code):
+        self.told.append((connection, user, version, code))
 
 
 async def tries(accesses, calls):
@@ -49,7 +50,7 @@ async def tries(accesses, calls):
             calls.append(version)
             await asyncio.sleep(0)
             if refused is not None:
-                raise accesses.refused("con_1", version, "token_refused")
+                raise await accesses.token_refused("con_1", "usr_1", version)
             refused = version
             await trying.alone()
 
@@ -77,11 +78,11 @@ async def test_after_its_pause_one_finds_out_whether_it_is_taken_again():
 async def test_what_is_newer_or_was_taken_since_is_renewed():
     vault = Vault()
     accesses = Accesses(vault, vault)
-    accesses.refused("con_1", 1, "token_refused")
+    await accesses.token_refused("con_1", "usr_1", 1)
     assert not await accesses.renewed("con_1")
     vault.version = 2
     assert await accesses.renewed("con_1")
-    accesses.refused("con_1", 2, "token_refused")
+    await accesses.token_refused("con_1", "usr_1", 2)
     assert not await accesses.renewed("con_1")
     accesses.taken("con_1")
     assert await accesses.renewed("con_1")
@@ -96,16 +97,18 @@ async def test_a_consent_that_is_gone_is_asked_for_once_in_each_pause():
     assert (await accesses.refusal("con_1")).code == "reauth_required"
 
 
-async def test_a_password_is_told_of_when_it_is_refused_once_more_after_a_pause():
+@pytest.mark.parametrize("code", ["login_failed", "token_refused"])
+async def test_what_is_refused_once_more_after_a_pause_is_told_of(code):
     vault = Vault()
     accesses = Accesses(vault, vault, scale=0.005)
+    hear = getattr(accesses, code)
     for _ in range(3):
-        await accesses.login_failed("con_1", "usr_1", 1)
+        await hear("con_1", "usr_1", 1)
     assert vault.told == [], "several at once are one refusal, of a server that may be in trouble"
     while await accesses.refusal("con_1"):
         await asyncio.sleep(0.01)
-    await accesses.login_failed("con_1", "usr_1", 1)
-    assert vault.told == [("con_1", "usr_1", 1)]
+    await hear("con_1", "usr_1", 1)
+    assert vault.told == [("con_1", "usr_1", 1, code)]
     accesses.taken("con_1")
-    await accesses.login_failed("con_1", "usr_1", 1)
+    await hear("con_1", "usr_1", 1)
     assert len(vault.told) == 1, "it was taken meanwhile: this is the first refusal again"

@@ -83,6 +83,7 @@ async def worked_off(effect: Effect, log: Log, there: Mapping[str, int] | None =
 
 @dataclass
 class Held:
+    connection: str
     secrets: Secrets
     version: int = 1
 
@@ -104,9 +105,9 @@ class World:
         self.waits_for += 1
 
     async def get(self, connection: str) -> Any:
-        return Held(Secrets("token", "refresh", None))
+        return Held(connection, Secrets("token", "refresh", None))
 
-    async def access_token(self, connection: str, *, refused: Any = None) -> AccessToken:
+    async def access_token(self, connection: str, *, refused: Any = None, held: Any = None) -> AccessToken:
         return AccessToken("token", 1, None)
 
     async def address(self, connection: str) -> Any:

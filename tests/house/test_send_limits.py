@@ -88,6 +88,7 @@ async def test_a_provider_that_takes_no_token_is_spared_until_its_user_connects_
     refreshes = (await oauth.counts())["users"]["ada@mail.test"]["refreshes"]
     pauses = math.log2(1 + (asyncio.get_running_loop().time() - began) / (FIRST_SECONDS * SCALE))
     assert 1 <= refreshes <= 1 + pauses, "each pause is twice as long as the one before, and ends with one refresh"
+    assert await becomes(house, mailbox, "reauth_required") == "token_refused"
     await house.gmail.token("of-another-consent", mailbox.address, " ".join(DEFAULT_SCOPES["gmail"]))
     until = datetime.now(UTC) + timedelta(hours=1)
     await house.authorise(mailbox, Secrets("of-another-consent", "refresh", until), DEFAULT_SCOPES["gmail"])
@@ -127,6 +128,17 @@ async def test_a_password_that_is_refused_is_not_tried_again_by_every_mail(house
         assert await becomes(house, mailbox, "active") is None
         for send in sends:
             await house.becomes(send, "sent")
+
+
+async def test_a_server_that_takes_its_password_again_has_nobody_connect_again(house):
+    """It was in trouble, and refused what was right."""
+    async with SmtpServer({"ada": {"password": "another"}}) as server:
+        mailbox = await house.connect("smtp", servers=own_server(server.plain_port, "ada", "secret"))
+        send = await house.send(mailbox)
+        assert await becomes(house, mailbox, "reauth_required") == "login_failed"
+        await server.user("ada", password="secret")
+        await house.becomes(send, "sent")
+        assert await becomes(house, mailbox, "active") is None
 
 
 async def becomes(house, mailbox, state):

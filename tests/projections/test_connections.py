@@ -18,7 +18,7 @@ from projections.migrate import migrate
 from projections.replay import Rebuild
 from schemas import events
 from schemas.topics import CONNECTION_EVENTS
-from tests.support.connection_words import COMPOSE, READONLY, authorise, failed, refreshed
+from tests.support.connection_words import COMPOSE, READONLY, authorise, failed, refreshed, token
 from tests.support.spec import CONNECTION
 from tests.support.user_history import (
     START,
@@ -128,6 +128,20 @@ async def test_who_needs_their_user_is_not_due_until_connected_anew(postgres: An
     assert row["connected_at"] == START + timedelta(seconds=3)
 
 
+async def test_what_a_provider_refuses_stays_broken_with_new_tokens_and_is_due_again_once_it_is_taken(
+    postgres: Any,
+) -> None:
+    lost = [authorise(now=START), failed(1, "reauth_required", "token_refused")]
+    taken = ReportUse("con_1", "usr_1", [Call(START, "send", "deliver", "snd_1", "ok")])
+    row = (await table(postgres, *lost, refreshed(2, now=START)))["con_1"]
+    assert (row["state"], row["last_error"], row["token_version"]) == ("reauth_required", "token_refused", 2)
+    row = (await table(postgres, *lost, taken))["con_1"]
+    assert (row["state"], row["last_error"], row["refresh_due"]) == ("active", None, START + timedelta(seconds=4))
+    password = authorise(provider="smtp", auth="password", token=token(life=None), scopes=[], asked_scopes=[])
+    row = (await table(postgres, password, failed(1, "reauth_required", "login_failed"), taken))["con_1"]
+    assert (row["state"], row["last_error"], row["refresh_due"]) == ("active", None, None)
+
+
 async def test_a_newer_token_outlives_the_connecting_that_was_reported_after_it(postgres: Any) -> None:
     commands = [authorise(now=START), refreshed(3, now=START), authorise(version=2, now=START, reconnects=True)]
     for cuts in ((), (1, 2)):
@@ -160,7 +174,7 @@ async def test_questions_name_what_is_there(servers: Servers, database: str, top
             await until(lambda: told.at_end("connections", TOPIC))
         found = await connections.of_mailbox(told.pool, "usr_1", "gmail", authorise().account_digest)
         assert found is not None
-        assert (found.connection, found.state, found.token_version) == ("con_1a", "active", 2)
+        assert (found.connection, found.state, found.token_version) == ("con_1a", "active", 3)
         assert await connections.of_mailbox(told.pool, "usr_0", "gmail", authorise().account_digest) is None, "revoked"
         assert await connections.of_mailbox(told.pool, "usr_1", "outlook", authorise().account_digest) is None
         assert await connections.of_mailbox(told.pool, "usr_9", "gmail", authorise().account_digest) is None
@@ -238,7 +252,7 @@ async def test_a_rebuild_gives_equal_rows(servers: Servers, database: str, topic
         ),
         (
             "update connections set token_version = 9 where connection = 'con_1a'",
-            'connections connection="con_1a": token_version is 9, by the log 2',
+            'connections connection="con_1a": token_version is 9, by the log 3',
         ),
         ("delete from connections where connection = 'con_7a'", 'connections connection="con_7a": is missing'),
         (

@@ -7,6 +7,7 @@ from typing import Any, Final
 from domain.connection_events import (
     Call,
     ConnectionRefused,
+    ConnectionRestored,
     ConnectionRevoked,
     ReauthorisationRequired,
     RevocationRequested,
@@ -86,6 +87,7 @@ def connection_life(connection: str, user: str, owner: str) -> list[Told]:
     command = authorise(connection, user=user, owner=owner)
     fresh = TokenRefreshed(*about, "#token", 2, LATER, False, LATER, "timer")
     broken = ReauthorisationRequired(*about, "invalid_grant", "The consent was withdrawn.", 2)
+    refused = ReauthorisationRequired(*about, "token_refused", "The provider refuses what it gives.", 2)
     needs = told("connection.reauth_required", "reauth_required", code="invalid_grant")
     return [
         (authorised(command), told("connection.authorised", "active")),
@@ -95,6 +97,9 @@ def connection_life(connection: str, user: str, owner: str) -> list[Told]:
         (broken, needs),
         (fresh, told("connection.restored", "active")),
         (fresh, None),
+        (refused, told("connection.reauth_required", "reauth_required", code="token_refused")),
+        (replace(fresh, refused_at_calls=True), None),
+        (ConnectionRestored(*about, "token_refused"), told("connection.restored", "active")),
         (broken, needs),
         (authorised(command), told("connection.authorised", "active")),
         (ConnectionRefused(*about, "another_mailbox"), None),

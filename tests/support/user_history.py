@@ -85,6 +85,9 @@ def connection_lives(count: int) -> Iterator[tuple[str, Any]]:
         yield user, failed(1, "transient", "timed_out", one, user=user)
         yield user, refreshed(2, one, now=START, user=user)
         yield user, ReportUse(one, user, [Call(START, "send", "deliver", "snd_1", "ok")])
+        yield user, failed(2, "reauth_required", "token_refused", one, user=user)
+        yield user, refreshed(3, one, now=START, user=user)
+        yield user, ReportUse(one, user, [Call(START, "send", "deliver", "snd_1", "ok")])
         yield user, failed(1, "reauth_required", "invalid_grant", two, user=user)
         if number % 2:
             yield user, authorise(two, "bob@gmail", version=2, user=user, reconnects=True)
@@ -98,7 +101,7 @@ def connection_lives(count: int) -> Iterator[tuple[str, Any]]:
 
 
 #: What can be said of one of four connections; what ends it comes seldom, or there would be no history.
-SAID = ("connect", "refreshed", "failed", "reauth", "used") * 4 + ("revoke", "revoked", "close")
+SAID = ("connect", "refreshed", "failed", "reauth", "refused", "used") * 4 + ("revoke", "revoked", "close")
 
 
 @st.composite
@@ -116,6 +119,7 @@ def _said(which: int, said: str, age: int, number: int) -> tuple[str, Any]:
         "refreshed": refreshed(version, name, user=user),
         "failed": failed(version, "transient", "rate_limited", name, user=user),
         "reauth": failed(version, "reauth_required", "invalid_grant", name, user=user),
+        "refused": failed(version, "reauth_required", "token_refused", name, user=user),
         "used": ReportUse(name, user, [Call(at, "send", "deliver", "snd_1", "ok")]),
         "revoke": RevokeConnection(name, user, "caller"),
         "revoked": ReportRevocation(name, user, "done"),

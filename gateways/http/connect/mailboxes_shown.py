@@ -20,6 +20,7 @@ REASONS: Final[Mapping[str, str]] = {
     "changed.",
     "tokens_missing": "What we need to use it is no longer there.",
     "login_failed": "The mail server no longer accepts the user name and password.",
+    "token_refused": "The provider lets us in no more, though it says that we may.",
     "no_refresh_token": "The provider gave access for an hour only.",
 }
 #: What scopes allow, by the end of their names.
