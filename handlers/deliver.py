@@ -18,7 +18,7 @@ from domain.send import FOR_ACCESS
 from domain.send_commands import ClaimAttempt, ReportAttempt, WakeSend
 from domain.send_events import AttemptRefused, AttemptStarted
 from handlers.accesses import AccessRefused, Revoked
-from handlers.deliver_parts import Notes, NotGranted, Opened, Parts, Trace
+from handlers.deliver_parts import NoPermit, Notes, NotGranted, Opened, Parts, Trace
 from handlers.pauses import Pauses
 from handlers.refresh_parts import TokenUnavailable
 from handlers.tiers import trace_of
@@ -119,24 +119,26 @@ class Delivering:
             granted.provider, max(0.0, datetime.now(UTC).timestamp() - record.timestamp_ms / 1000)
         )
         notes = Notes(parts.decider, granted, trace, ends_at=ends_at)
-        known = known or await self._without_permit(granted.provider, work.mailbox)
         try:
-            answer = known or await self._answer(granted, opened, notes)
+            answer = known or await self._answer(granted, work.mailbox, opened, notes)
         except NotGranted as why:
             log.warning("an attempt was given up", extra={"send": work.send, "cause": str(why)})
             return
+        except NoPermit as none:
+            answer = known = Deferred("rate_limited", none.seconds, counted=False)
         if known is None:
             self._pauses.heard(work.mailbox, answer)
         await self._report(granted, answer, trace)
 
-    async def _without_permit(self, provider: Provider, mailbox: str) -> Answer | None:
-        """Takes a permit for an attempt that was granted: work that comes twice has none. Without one, what comes of it."""
+    async def _take_permit(self, provider: Provider, mailbox: str) -> None:
+        """For an attempt that was granted and has what to call with: all others would take it in vain. Raises NoPermit."""
         try:
             wait = await self._parts.limits.wait_for_rate(provider, mailbox)
         except Exception:  # the provider holds its limits itself
             log.exception("a mailbox's sends are not counted")
-            return None
-        return Deferred("rate_limited", wait, counted=False) if wait else None
+            return
+        if wait:
+            raise NoPermit(wait)
 
     async def _come_back(self, work: DeliverSend, next_at: datetime | None, trace: Trace) -> None:
         """Work of before the last deferral is dropped: what was deferred has work of its own, and a timer beside it."""
@@ -147,30 +149,32 @@ class Delivering:
 
     # ── one attempt ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _answer(self, granted: AttemptStarted, opened: Opened | None, notes: Notes) -> Answer:
-        """What came of it. Raises NotGranted."""
+    async def _answer(self, granted: AttemptStarted, mailbox: str, opened: Opened | None, notes: Notes) -> Answer:
+        """What came of it. Raises NotGranted and NoPermit."""
         if opened is None:
             return Refused("content_erased")
         try:
             async with asyncio.timeout(notes.seconds_left()):
-                return await self._with_access(granted, opened, notes)
+                return await self._with_access(granted, mailbox, opened, notes)
         except Revoked:
             return Refused("connection_revoked")
         except TokenUnavailable as none:
             return self._without_token(granted.connection, none)
         except TimeoutError:
             return InDoubt("timed_out") if notes.touched else Deferred("timed_out")
-        except NotGranted:
+        except (NotGranted, NoPermit):
             raise
         except Exception:
             log.exception("an attempt failed", extra={"send": granted.send})
             return InDoubt("connection_lost") if notes.touched else Deferred("client_broken")
 
-    async def _with_access(self, granted: AttemptStarted, opened: Opened, notes: Notes) -> Answer:
+    async def _with_access(self, granted: AttemptStarted, mailbox: str, opened: Opened, notes: Notes) -> Answer:
         connection, accesses, refused = granted.connection, self._parts.accesses, None
         async with accesses.trying(connection) as trying:
             while True:
                 access, version = await accesses.access(connection, opened.address, opened.scopes, refused=refused)
+                if refused is None:
+                    await self._take_permit(granted.provider, mailbox)
                 answer = await self._parts.providers[granted.provider].send(
                     opened.mail, access, _traces(granted, notes), notes
                 )

@@ -111,6 +111,14 @@ class NotGranted(Exception):
     """The attempt is not ours any more: the decider has taken back what it granted, or nobody can be asked."""
 
 
+class NoPermit(Exception):
+    """The mailbox has used what its provider allows it; there is more of it in so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"{seconds:.1f} s")
+        self.seconds = seconds
+
+
 class Notes:
     """What one attempt has on record; see `Notes` of the providers' interface.
 
