@@ -51,6 +51,10 @@ class OpensMails(Protocol):
         """Whose mailbox it is, and the scopes that were granted."""
         ...
 
+    async def standing(self, send: str) -> tuple[str, int] | None:
+        """State and last attempt of a send as the tables show them, which may be late; None where they don't yet."""
+        ...
+
     async def sealed(self, user: str, send: str, attempt: int, said: str) -> Sealed | None: ...
 
 

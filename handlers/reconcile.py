@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 #: Providers that may show for a moment what they had before, and would send a draft again that they have sent: there it has
 #: to be absent twice, so many seconds apart.
 SLOW_TO_SHOW: Final[dict[Provider, float]] = {"outlook": 1.5}
+#: States in which the last attempt of a send may be in doubt, or is for ever.
+OPEN: Final = frozenset({"sending", "uncertain"})
 
 
 class Reconciling:
@@ -36,7 +38,12 @@ class Reconciling:
         self._parts = parts
 
     async def act(self, work: LookForSend, record: Record) -> None:
-        """One look, and what follows from it."""
+        """One look, and what follows from it; none where nothing is in doubt any more.
+
+        A worker that takes over finds again all the looks since the oldest that had not ended, with what came of most.
+        """
+        if await self._is_over(work):
+            return
         following = retry.look_at(work.number + 1, work.first, self._parts.scale)
         spent: list[int] = []
         found = await self._found(work, spent.append, last=following is None)
@@ -58,6 +65,14 @@ class Reconciling:
             case _:
                 report = ReportReconciled(*about, "unknown", scale=self._parts.scale)
         await self._parts.reports.tell_surely(report, trace)
+
+    async def _is_over(self, work: LookForSend) -> bool:
+        """An uncertain send is looked for all the same: what is proven late is as true."""
+        standing = await self._parts.mails.standing(work.send)
+        if standing is None:
+            return False
+        state, attempt = standing
+        return attempt > work.attempt or (attempt == work.attempt and state not in OPEN)
 
     async def _count(self, work: LookForSend, spent: int) -> None:
         """A look is held back by no count of ours, for what it shows can't wait; sends do, in its place."""

@@ -124,6 +124,11 @@ class OutgoingMails:
             return None
         return opened.decode(), row["scopes"]
 
+    async def standing(self, send: str) -> tuple[str, int] | None:
+        """State and last attempt of a send as the tables show them; None where they don't yet."""
+        row = await self._pool.fetchrow("select status, attempt from sends where send = $1", send)
+        return None if row is None else (row["status"], row["attempt"])
+
     async def sealed(self, user: str, send: str, attempt: int, said: str) -> Sealed | None:
         """A provider's words, for `place("attempt", "send/number", "said")`; None where the user has been erased."""
         try:

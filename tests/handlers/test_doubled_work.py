@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from domain.callbacks import Callback
 from domain.delivery import NotProven
 from domain.tokens import Secrets
@@ -93,6 +95,7 @@ class World:
     """A provider that knows nothing, a mailbox without room, and all that a look takes beside them."""
 
     looks: int = 0
+    stands: tuple[str, int] = ("sending", 1)
     waits_for: int = 0
     goes_on: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -109,6 +112,9 @@ class World:
 
     async def access_token(self, connection: str, *, refused: Any = None, held: Any = None) -> AccessToken:
         return AccessToken("token", 1, None)
+
+    async def standing(self, send: str) -> Any:
+        return self.stands
 
     async def address(self, connection: str) -> Any:
         return "ada@mail.test", []
@@ -153,6 +159,26 @@ async def test_a_look_that_was_doubled_is_one_look_and_brings_one_next_look():
     assert world.looks == 1
     [tier] = {*log.topics} - {topic}
     assert len(log.ids(tier)) == 1
+
+
+@pytest.mark.parametrize(
+    ("stands", "looks"),
+    [
+        (("sending", 1), 1),
+        (("uncertain", 1), 1),
+        (("deferred", 0), 1),
+        (("sent", 1), 0),
+        (("deferred", 1), 0),
+        (("sending", 2), 0),
+    ],
+)
+async def test_a_look_that_is_left_of_a_life_before_is_made_only_while_there_is_a_doubt(stands, looks):
+    log: Any = Log()
+    world, topic = World(stands=stands), DELIVER["gmail"].name
+    world.goes_on.set()
+    await WorkQueue(log).put(topic, replace(LOOK, first=datetime.now(UTC)), CAUSE)
+    await worked_off(delivering(world, log), log)
+    assert (world.looks, len({*log.topics} - {topic})) == (looks, looks), "a look brings the next one"
 
 
 async def test_work_that_waits_for_room_comes_back_once_however_often_its_worker_died():
