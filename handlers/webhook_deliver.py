@@ -12,7 +12,6 @@ known. At least once is what is promised.
 
 import asyncio
 import logging
-import random
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -41,11 +40,13 @@ OF_ACCOUNT: Final = 96
 OF_HOST: Final = 8
 #: What may be unfinished of a partition.
 UNFINISHED: Final = 5000
-#: Seconds for which what can't be tried now is put off, which a scale shortens; where a receiver in trouble takes long to
-#: fail, as long as so many of its attempts.
+#: Seconds for which what can't be tried now is put off, at least and at most; a scale shortens them.
 PUT_OFF_SECONDS: Final = 5.0
-PUT_OFF_ATTEMPTS: Final = 20
 LONGEST_PUT_OFF_SECONDS: Final = 300.0
+#: Those that were put off come back one after the other, so that each finds its receiver free: so many of the attempts that
+#: its receiver fails apart, and so many seconds at least.
+ATTEMPTS_APART: Final = 2
+SECONDS_APART: Final = 0.02
 #: Statuses by which a receiver asks to be left alone.
 SLOW_DOWN: Final = frozenset({429, 503})
 #: What the ids of endpoints begin with, which are keys as those of accounts are.
@@ -76,14 +77,15 @@ class Measures(Protocol):
 
 @dataclass(slots=True)
 class Receiver:
-    """How one is doing. `fails_in`: the seconds that its last attempt took to fail, None where it did not. `rests_until` is
-    by the event loop's clock.
+    """How one is doing. `fails_in`: the seconds that its last attempt took to fail, None where it did not. By the event
+    loop's clock: `rests_until`, and `last_back`, when the last of those that were put off comes back.
     """
 
     in_flight: int = 0
     waiting: int = 0
     fails_in: float | None = None
     rests_until: float = 0.0
+    last_back: float = 0.0
     ended: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @property
@@ -106,6 +108,15 @@ class Receiver:
             return False
         self.in_flight += 1
         return True
+
+    def comes_back(self, scale: float) -> float:
+        """Seconds for which one more is put off, behind all those that were put off before."""
+        now = asyncio.get_running_loop().time()
+        apart = max(ATTEMPTS_APART * (self.fails_in or 0), SECONDS_APART)
+        at = max(now + max(PUT_OFF_SECONDS * scale, apart), self.rests_until, self.last_back + apart)
+        # At the most: very many of a receiver that is slow to fail come back together, and most of them once more.
+        self.last_back = min(at, max(now + LONGEST_PUT_OFF_SECONDS * scale, self.rests_until))
+        return self.last_back - now
 
     async def ends(self) -> None:
         self.in_flight -= 1
@@ -156,11 +167,7 @@ class Delivers:
         await self._put_off(work, record, self._receiver(_receiver_of(work.callback, None)))
 
     async def _put_off(self, work: Attempt, record: Record, receiver: Receiver) -> None:
-        now = asyncio.get_running_loop().time()
-        seconds = max(PUT_OFF_SECONDS, PUT_OFF_ATTEMPTS * (receiver.fails_in or 0))
-        seconds = min(seconds, LONGEST_PUT_OFF_SECONDS) * self._scale
-        seconds = max(seconds * random.uniform(1, 1.2), receiver.rests_until - now)  # noqa: S311 - spreads what comes back
-        due = datetime.now(UTC) + timedelta(seconds=seconds)
+        due = datetime.now(UTC) + timedelta(seconds=receiver.comes_back(self._scale))
         await self._queue.put(replace(work, due=due), first(record.headers))
         self._measures.put_off()
 
