@@ -150,11 +150,11 @@ class Delivers:
         target = await self._targets.target(work.callback) if work.callback.endpoint is None else None
         receiver = self._receiver(_receiver_of(work.callback, target))
         if not await receiver.begins():
-            return await self._put_off(work, record, receiver)
+            return await self._put_off(work, record, receiver, target)
         try:
             target = target or await self._targets.target(work.callback)
-            if target.attempts >= work.attempt:
-                return None  # somebody has reported it already
+            if _is_reported(work, target):
+                return None
             answer = await self._answer(target, work, record)
             if target.refused is None:
                 self._learn(receiver, answer)
@@ -166,7 +166,10 @@ class Delivers:
         """Has it wait in a tier, as the attempt that it was."""
         await self._put_off(work, record, self._receiver(_receiver_of(work.callback, None)))
 
-    async def _put_off(self, work: Attempt, record: Record, receiver: Receiver) -> None:
+    async def _put_off(self, work: Attempt, record: Record, receiver: Receiver, target: Target | None = None) -> None:
+        """Unless somebody has made the attempt: what a worker left behind that died would go round for ever."""
+        if _is_reported(work, target or await self._targets.target(work.callback)):
+            return
         due = datetime.now(UTC) + timedelta(seconds=receiver.comes_back(self._scale))
         await self._queue.put(replace(work, due=due), first(record.headers))
         self._measures.put_off()
@@ -229,6 +232,10 @@ class Delivers:
 def _receiver_of(callback: Callback, target: Target | None) -> str:
     """Who is spared: an endpoint, or the host of a URL that a send brought along, for an account has many of those."""
     return callback.key if target is None else f"{callback.key} {urlsplit(target.url).netloc.lower()}"
+
+
+def _is_reported(work: Attempt, target: Target) -> bool:
+    return target.attempts >= work.attempt
 
 
 def _width(record: Record) -> int:
