@@ -114,10 +114,9 @@ update connections set token_version = $2, token_fingerprint = $3, token_expires
     state = 'active', last_error = null, last_error_at = null where connection = $1
 """
 FAILED: Final = "update connections set last_error = $2, last_error_at = $3, refresh_due = $4 where connection = $1"
-#: The provider refuses what it gives: a new token is news of the token only.
+#: The provider refuses what it gives: a new token is news of the token only, and the next is got for a call, if at all.
 RENEWED: Final = """
-update connections set token_version = $2, token_fingerprint = $3, token_expires_at = $4, refresh_due = $5
-where connection = $1
+update connections set token_version = $2, token_fingerprint = $3, token_expires_at = $4 where connection = $1
 """
 REQUIRED: Final = """
 update connections set state = 'reauth_required', last_error = $2, last_error_at = $3, refresh_due = null
@@ -126,7 +125,7 @@ where connection = $1
 #: What expires is refreshed at once: it was not, as long as it was refused.
 RESTORED: Final = """
 update connections set state = 'active', last_error = null, last_error_at = null,
-    refresh_due = case when token_expires_at is not null then coalesce(refresh_due, $2) end where connection = $1
+    refresh_due = case when token_expires_at is not null then $2::timestamptz end where connection = $1
 """
 REVOKING: Final = """
 update connections set state = 'revoked', revoked_at = $2, refresh_due = null where connection = $1
@@ -141,8 +140,8 @@ def _statement(seen: Folded) -> tuple[str, tuple[Any, ...]]:  # noqa: PLR0911 - 
         case ConnectionAuthorised():
             return AUTHORISED, _authorised(seen)
         case TokenRefreshed():
-            row = (event.connection, event.version, event.fingerprint, event.expires_at, event.refresh_at)
-            return RENEWED if event.refused_at_calls else REFRESHED, row
+            token = (event.connection, event.version, event.fingerprint, event.expires_at)
+            return (RENEWED, token) if event.refused_at_calls else (REFRESHED, (*token, event.refresh_at))
         case TokenRefreshFailed():
             return FAILED, (event.connection, event.code, seen.at, event.next_at)
         case ReauthorisationRequired():

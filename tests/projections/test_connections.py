@@ -135,6 +135,9 @@ async def test_what_a_provider_refuses_stays_broken_with_new_tokens_and_is_due_a
     taken = ReportUse("con_1", "usr_1", [Call(START, "send", "deliver", "snd_1", "ok")])
     row = (await table(postgres, *lost, refreshed(2, now=START)))["con_1"]
     assert (row["state"], row["last_error"], row["token_version"]) == ("reauth_required", "token_refused", 2)
+    assert row["refresh_due"] is None, (
+        "a failure would put it off for nobody, and it would be asked for again and again"
+    )
     row = (await table(postgres, *lost, taken))["con_1"]
     assert (row["state"], row["last_error"], row["refresh_due"]) == ("active", None, START + timedelta(seconds=4))
     password = authorise(provider="smtp", auth="password", token=token(life=None), scopes=[], asked_scopes=[])
