@@ -96,13 +96,15 @@ class World:
 
     looks: int = 0
     stands: tuple[str, int] = ("sending", 1)
+    shows: Any = "nothing_found"
+    calls: list[str] = field(default_factory=list)
     waits_for: int = 0
     goes_on: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def look(self, traces: Any, access: Any, *, last: bool, spends: Any) -> NotProven:
         self.looks += 1
         await self.goes_on.wait()
-        return NotProven("nothing_found")
+        return NotProven(self.shows)
 
     async def take(self, provider: Any, mailbox: Any) -> None:
         self.waits_for += 1
@@ -126,7 +128,8 @@ class World:
 
     def end(self) -> None: ...
 
-    def note(self, connection: str, user: str, call: Any) -> None: ...
+    def note(self, connection: str, user: str, call: Any) -> None:
+        self.calls.append(call.outcome)
 
 
 def delivering(world: Any, log: Any) -> Effect:
@@ -179,6 +182,17 @@ async def test_a_look_that_is_left_of_a_life_before_is_made_only_while_there_is_
     await WorkQueue(log).put(topic, replace(LOOK, first=datetime.now(UTC)), CAUSE)
     await worked_off(delivering(world, log), log)
     assert (world.looks, len({*log.topics} - {topic})) == (looks, looks), "a look brings the next one"
+
+
+@pytest.mark.parametrize(("shows", "outcome"), [("nothing_found", "ok"), ("unreachable", "failed")])
+async def test_a_look_is_a_call_that_the_provider_took_only_where_it_answered(shows, outcome):
+    """By one that it took, a connection is restored."""
+    log: Any = Log()
+    world = World(shows=shows)
+    world.goes_on.set()
+    await WorkQueue(log).put(DELIVER["gmail"].name, replace(LOOK, first=datetime.now(UTC)), CAUSE)
+    await worked_off(delivering(world, log), log)
+    assert world.calls == [outcome]
 
 
 async def test_work_that_waits_for_room_comes_back_once_however_often_its_worker_died():
