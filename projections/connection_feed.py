@@ -57,7 +57,7 @@ def _changes(seen: Folded) -> Iterator[Change]:
     if isinstance(event, TokenRefreshed) and event.refused_at_calls:
         return
     name, state = TOLD[type(event)]
-    code = getattr(event, "code", None)
+    code = event.code if isinstance(event, ReauthorisationRequired) else None
     news = (seen.partition, seen.position, event.user, event.connection, name, state, seen.at, code)
     if isinstance(event, ConnectionAuthorised):
         yield event.connection, KNOWN, (event.connection, event.owner)

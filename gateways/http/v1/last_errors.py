@@ -30,7 +30,7 @@ MESSAGES: Final[Mapping[RefreshCode | ReauthCode, str]] = {
     "tokens_missing": f"The tokens of this connection are no longer there. {RECONNECT}",
     "login_failed": f"The mail server no longer accepts the user name and password. {RECONNECT}",
     "token_refused": "The provider refuses tokens that it has only just given: the account may be closed, or whoever runs it "
-    f"may keep us out. Mails that wait go on trying. {RECONNECT}",
+    f"may keep us out. {RECONNECT}",
     "no_refresh_token": f"The provider gave no token that outlasts the first hour. {RECONNECT}",
 }
 #: What is said of a code that a newer version of us has written.
