@@ -24,7 +24,7 @@ from handlers.command_log import AppendsCommands
 from handlers.effector import Effect, same_work
 from handlers.webhook_queue import Queue
 from schemas import commands, topics
-from schemas.envelope import Record, first, milliseconds, moment
+from schemas.envelope import Record, first
 from schemas.webhook_queue import QUEUE, Attempt
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ SECONDS_APART: Final = 0.02
 SLOW_DOWN: Final = frozenset({429, 503})
 #: What the ids of endpoints begin with, which are keys as those of accounts are.
 ENDPOINT: Final = "whk_"
-#: Receivers, and attempts that were put off, that are remembered.
+#: Receivers that are remembered.
 REMEMBERED: Final = 10_000
 #: Seconds that what has begun gets where the process ends.
 DRAIN_SECONDS: Final = 5.0
@@ -144,12 +144,9 @@ class Delivers:
         self._measures = measures
         self._scale = scale
         self._receivers: OrderedDict[str, Receiver] = OrderedDict()
-        self._put_off_until: OrderedDict[tuple[str, int], datetime] = OrderedDict()
 
     async def act(self, work: Attempt, record: Record) -> None:
         """Makes one attempt, unless its receiver is to be spared."""
-        if self._waits_already(work):
-            return None
         target = await self._targets.target(work.callback) if work.callback.endpoint is None else None
         receiver = self._receiver(_receiver_of(work.callback, target))
         if not await receiver.begins():
@@ -171,20 +168,11 @@ class Delivers:
 
     async def _put_off(self, work: Attempt, record: Record, receiver: Receiver, target: Target | None = None) -> None:
         """Unless somebody has made the attempt: what a worker left behind that died would go round for ever."""
-        if self._waits_already(work) or _is_reported(work, target or await self._targets.target(work.callback)):
+        if _is_reported(work, target or await self._targets.target(work.callback)):
             return
-        # To the millisecond, as records say it: it is known by that when it comes back.
-        due = moment(milliseconds(datetime.now(UTC) + timedelta(seconds=receiver.comes_back(self._scale))))
+        due = datetime.now(UTC) + timedelta(seconds=receiver.comes_back(self._scale))
         await self._queue.put(replace(work, due=due), first(record.headers))
         self._measures.put_off()
-        self._put_off_until[work.callback.delivery, work.attempt] = due
-        if len(self._put_off_until) > REMEMBERED:
-            self._put_off_until.popitem(last=False)
-
-    def _waits_already(self, work: Attempt) -> bool:
-        """Whether it was put off in this process until later: what it was before is left of workers that died."""
-        until = self._put_off_until.get((work.callback.delivery, work.attempt))
-        return until is not None and work.due < until
 
     async def _answer(self, target: Target, work: Attempt, record: Record) -> Answer:
         if target.refused is not None:

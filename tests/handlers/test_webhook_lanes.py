@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -189,29 +189,6 @@ async def test_what_comes_for_one_in_trouble_comes_back_one_by_one(took_ms, firs
     assert first - 0.001 <= waits[0] <= first + 1, "a second is what a busy machine takes for all of it"
     assert waits[-1] <= most + 1
     assert all(after - one >= 0.9 * apart for one, after in pairwise(waits) if after < most)
-
-
-async def test_what_is_left_of_one_that_was_put_off_is_not_put_off_again():
-    """Workers that died have left it at several stages: the last of them is the one that comes back."""
-    work, world = Work(), World({"ill.test": asyncio.Event()})
-    async with delivering(world) as loop:
-        await loop.take(work.to("ill.test", IN_FLIGHT, endpoint="whk_1"))
-        async with asyncio.timeout(10):
-            while world.now.get("ill.test") != IN_FLIGHT:
-                await asyncio.sleep(0)
-            world.hangs["ill.test"].set()
-            while len(world.reported) < IN_FLIGHT:
-                await asyncio.sleep(0)
-            world.hangs["ill.test"].clear()
-            await loop.take(work.to("ill.test", 2, endpoint="whk_1"))
-            while not world.put_back:
-                await asyncio.sleep(0)
-            [last] = world.put_back
-            earlier = replace(last, due=last.due - timedelta(seconds=0.1))
-            await loop.take([work.again(earlier), work.again(last)])
-            while loop._shares[TOPIC, 0].unfinished.keys() - {IN_FLIGHT}:
-                await asyncio.sleep(0)
-    assert len(world.put_back) == 2, "the last of them came back while its receiver was asked, and the other is dropped"
 
 
 def record_of(record: Record) -> str:
