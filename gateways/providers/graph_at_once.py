@@ -5,16 +5,15 @@ what became of a mail: an answer that is lost leaves a doubt for good. The mail 
 (learn.microsoft.com/graph/outlook-send-mime-message), in one request; what is larger takes an upload session, and so a draft.
 """
 
-import base64
 from typing import Final
 
-from domain.compose import Unwritable, compose, encoded_size
+from domain.compose import Unwritable, encoded_size
 from domain.delivery import Accepted, Answer, Refused
 from domain.outgoing import OutgoingMail
 from gateways.providers.calls import CallFailed
 from gateways.providers.graph_answers import meaning_of_sending
 from gateways.providers.graph_calls import Graph, NotDone
-from gateways.providers.graph_drafts import MIME_BYTES
+from gateways.providers.graph_drafts import MIME_BYTES, in_base64
 from gateways.providers.sending import OUT_OF_TIME, Notes, perhaps_sent, written
 
 TOO_LARGE: Final = Refused("message_too_large_for_scopes")
@@ -28,7 +27,7 @@ async def send_at_once(graph: Graph, mail: OutgoingMail, notes: Notes) -> Answer
             > MIME_BYTES
         ):
             return TOO_LARGE
-        content = await written(mail, _in_base64)
+        content = await written(mail, in_base64)
     except Unwritable:
         return Refused("message_refused")
     if notes.seconds_left() <= 0:
@@ -41,7 +40,3 @@ async def send_at_once(graph: Graph, mail: OutgoingMail, notes: Notes) -> Answer
     except CallFailed as failure:
         return perhaps_sent(failure)
     return Accepted() if reply.status == 202 else meaning_of_sending(reply)
-
-
-def _in_base64(mail: OutgoingMail) -> bytes:
-    return base64.b64encode(compose(mail, with_bcc=True))

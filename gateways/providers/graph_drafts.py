@@ -109,16 +109,17 @@ def _planned(mail: OutgoingMail) -> _Plan:
     """Raises Unwritable where the mail can't be written, in whatever form, and NotDone where its text alone is too large."""
     size = encoded_size(mail, [(file.name, file.content_type, len(file.content)) for file in mail.attachments])
     if size <= MIME_BYTES:
-        return _Plan(_of_bytes(mail), "text/plain", [])
+        return _Plan(in_base64(mail), "text/plain", [])
     if _fits_properties(mail):
         return _Plan(as_json(_properties(mail)), "application/json", mail.attachments)
     bare = replace(mail, attachments=[])
     if encoded_size(bare, []) > MIME_BYTES:
         raise NotDone(Refused("message_too_large"))
-    return _Plan(_of_bytes(bare), "text/plain", mail.attachments)
+    return _Plan(in_base64(bare), "text/plain", mail.attachments)
 
 
-def _of_bytes(mail: OutgoingMail) -> bytes:
+def in_base64(mail: OutgoingMail) -> bytes:
+    """The whole mail as Graph takes it: MIME, in base64. Raises Unwritable."""
     return base64.b64encode(compose(mail, with_bcc=True))
 
 
