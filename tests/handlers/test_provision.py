@@ -41,6 +41,12 @@ async def live_setting(client: AIOKafkaAdminClient, topic: str, setting: str) ->
     return {entry[0]: entry[1] for entry in entries}[setting]
 
 
+async def live_partitions(client: AIOKafkaAdminClient, topic: str) -> int:
+    """Of how many the broker knows; it hears of new ones a moment after they were made."""
+    (found,) = await client.describe_topics([topic])
+    return len(found["partitions"])
+
+
 async def test_preparing_again_finds_everything_as_it_is_meant(settings):
     await main.prepare(settings)
 
@@ -79,7 +85,10 @@ async def test_a_topic_that_has_drifted_from_what_is_promised_on_it_stops_it(set
 
 
 async def test_a_topic_whose_partitions_were_raised_in_place_stops_it(settings):
+    name = settings.topic_prefix + MAILBOX_COMMANDS.name
     async with admin(settings) as client:
-        await client.create_partitions({settings.topic_prefix + MAILBOX_COMMANDS.name: NewPartitions(2)})
+        await client.create_partitions({name: NewPartitions(2)})
+        while await live_partitions(client, name) != 2:
+            pass
     with pytest.raises(Misprovisioned, match="has 2 partitions and not 1: keys would lie on other numbers"):
         await main.prepare(settings)
