@@ -71,16 +71,21 @@ class Chunk:
 
     @property
     def commands(self) -> list[Any]:
-        """A command, or why it is none, for each record; only of a chunk that is ready."""
+        """A command, or why it is none, for each record, None where it was decided already; only of a chunk that is ready."""
         assert self.reading is not None
         return self.reading.result()
 
-    async def until_read(self) -> list[Any]:
-        """What keeps us from reading (keyring, blob store) is waited for: nothing is skipped."""
+    async def until_read(self, proven: Callable[[], int]) -> list[Any]:
+        """What keeps us from reading (keyring, blob store) is waited for, and nothing is skipped that is to be decided.
+
+        Of what stands before `proven` the outcome is in the log: its content may be gone for good by now.
+        """
         pause = 0.1
         while True:
             try:
-                return await self.read(self.records)
+                undecided = [record for record in self.records if record.offset >= proven()]
+                commands = await self.read(undecided) if undecided else []
+                return [None] * (len(self.records) - len(undecided)) + commands
             except Exception:
                 log.exception("records wait to be read", extra={"topic": self.topic, "offset": self.records[0].offset})
                 await asyncio.sleep(random.uniform(pause, pause * 2))  # noqa: S311 - spreads tries, hides nothing
@@ -186,7 +191,7 @@ class Lane:
             if room <= 0:
                 return
             if chunk.reading is None:
-                chunk.reading = asyncio.create_task(chunk.until_read())
+                chunk.reading = asyncio.create_task(chunk.until_read(lambda: self.proven.inputs.get(topic, 0)))
                 chunk.reading.add_done_callback(partial(self._has_read, topic))
                 room -= len(chunk.records)
 
