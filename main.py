@@ -235,7 +235,7 @@ async def declare_work(house: House, subscriptions: Any) -> None:
         CaughtUp(log, house.pool, projection=found.name, topic=found.topic)
         for found in (projections_of_attachments.PROJECTION, projections_of_sends.PROJECTION)
     ]
-    known = DueAttachments(house.pool, tables)
+    known = DueAttachments(house.pool, *tables)
     later = parse.ParsesLater(prepares, house.keyring, raw_mail, parser, house.command_log)
     effects = (
         parse.effect(later),

@@ -1,7 +1,7 @@
 """The ends of attachments: those that no send named in time, and the bytes of those that are over.
 
 A blob is written before the command that names it. Where that command never came, nobody will ever name the blob: it is swept
-once no command could take effect any more.
+once it is so old that the command would be in the log, and every command that stands there has been decided.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ NAME: Final = "discard-attachments"
 CLAIMS: Final = 200
 #: Seconds to the next look where nothing is due.
 LOOK_SECONDS: Final = 1.0
-#: Seconds between sweeps, and after which a blob that no event has named is nobody's.
+#: Seconds between sweeps, and after which a command that was to name a blob is in the log, or comes too late to count.
 SWEEP_SECONDS: Final = 3600.0
 OLD_SECONDS: Final = 86_400.0
 #: What the blobs of attachments and of sends are called, below their user.
@@ -63,29 +63,40 @@ class KnowsAttachments(Protocol):
         """Attachments whose time is over and that nobody has claimed, claimed for us."""
         ...
 
-    async def is_named(self, user: str, attachment: str) -> bool:
-        """Whether a send names it."""
+    async def may_be_named(self, user: str, attachment: str) -> bool:
+        """Whether a send names it, or one may that was asked for and is not known to be decided."""
         ...
 
-    async def orphans(self, blobs: Sequence[str]) -> list[str]:
-        """Those of these blobs that no event has ever named; none where that can't be known now."""
+    async def staleness(self) -> float | None:
+        """All that was asked for until so many seconds ago is known with what follows; None where no such moment is."""
+        ...
+
+    async def orphans(self, blobs: Sequence[str], *, older_than: float) -> list[str]:
+        """Those of these blobs that nothing names: no event ever did, or what did was deleted so many seconds ago or more."""
         ...
 
 
 def effect(blobs: KeepsFiles, known: KnowsAttachments) -> Effect:
     """Destroys the bytes of what was deleted, and all of a user who was.
 
-    Who deletes an attachment as soon as a send is promised that names it may be quicker than we are in noting that.
+    Who deletes an attachment as soon as a send is promised that names it may be quicker than we are in noting that, or even
+    in deciding on the send. What may be named is left to the sweep.
     """
 
     async def act(event: AttachmentDeleted | UserDeleted, record: Record) -> None:
         del record
         if isinstance(event, UserDeleted):
             await blobs.destroy_all(event.user)
-        elif event.blob is not None and not await known.is_named(event.user, event.attachment):
+        elif event.blob is not None and not await known.may_be_named(event.user, event.attachment):
             await blobs.destroy(event.blob)
 
-    return Effect(NAME, topics.ACCOUNT_EVENTS.name, events.ACCOUNT, (AttachmentDeleted, UserDeleted), act)
+    wants = (AttachmentDeleted, UserDeleted)
+    # In lanes of their own: one that is asked about for a while holds up no other of its account.
+    return Effect(NAME, topics.ACCOUNT_EVENTS.name, events.ACCOUNT, wants, act, lane=_subject)
+
+
+def _subject(record: Record) -> str:
+    return record.header("ce_subject")
 
 
 class Ending:
@@ -132,11 +143,14 @@ class Ending:
 
     async def sweep(self) -> int:
         """Once: how many blobs were nobody's."""
-        found = await self._blobs.older_than("usr", self._old_seconds)
-        old = [name for name in found if any(kind in name for kind in KINDS)]
-        orphans = await self._known.orphans(old)
+        stale = await self._known.staleness()
+        if stale is None:
+            return 0
+        seconds = self._old_seconds + stale
+        old = [name for name in await self._blobs.older_than("usr", seconds) if any(kind in name for kind in KINDS)]
+        orphans = await self._known.orphans(old, older_than=seconds)
         for blob in orphans:
             await self._blobs.destroy(blob)
         if orphans:
-            log.warning("blobs that nothing has named were destroyed", extra={"count": len(orphans)})
+            log.warning("blobs that nothing names were destroyed", extra={"count": len(orphans)})
         return len(orphans)

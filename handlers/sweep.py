@@ -1,7 +1,7 @@
 """Destroys tokens that belong to no connection: a connecting that was cut short left them, or a restored backup.
 
-What is destroyed can't be had back, so it has to be sure: the row is old enough for its command to have lapsed, and the
-tables have caught up with a log that could still have told of its connection.
+What is destroyed can't be had back, so it has to be sure: the row is so old that its command is in the log or will never
+count, and the tables hold what follows from every command that could still tell of its connection.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds between sweeps.
 SWEEP_SECONDS: Final = 600.0
-#: Seconds after which no command that was to name the row can take effect any more.
+#: Seconds after which a command that was to name the row is in the log, where it may wait, or comes too late to count.
 OLD_SECONDS: Final = 3600.0
 #: Tokens revoked at once.
 AT_ONCE: Final = 16
@@ -42,8 +42,11 @@ class KeepsTokens(Protocol):
 
 
 class KnowsHowFar(Protocol):
-    async def caught_up(self) -> bool:
-        """Whether the tables hold everything that stands in the log at this moment; raises where that can't be known."""
+    async def staleness(self) -> float | None:
+        """The tables hold what follows from everything that was asked for until so many seconds ago.
+
+        None where no such moment is known; raises where nothing can be known.
+        """
         ...
 
 
@@ -88,9 +91,10 @@ class Sweeping:
 
     async def sweep(self) -> int:
         """Once: how many there were."""
-        if not await self._tables.caught_up():
+        stale = await self._tables.staleness()
+        if stale is None:
             return 0
-        orphans = await self._vault.orphans(older_than=self._old_seconds)
+        orphans = await self._vault.orphans(older_than=self._old_seconds + stale)
         for some in (orphans[at : at + AT_ONCE] for at in range(0, len(orphans), AT_ONCE)):
             await asyncio.gather(*[self._destroy(held) for held in some])
         return len(orphans)

@@ -93,12 +93,12 @@ async def _used(connection: "Connection[Any]", events: list[Folded]) -> None:
 
 
 async def _deleted(connection: "Connection[Any]", events: list[Folded]) -> None:
-    """What a send still has keeps its name, for the send shows it."""
+    """It keeps its name unless it was erased: a send may have it, also one that had yet to be noted, and shows the name."""
     await connection.execute(
         "update attachments a set deleted_at = e.at, expires_at = null, due_at = null, "
-        "name = case when e.kept then a.name end from unnest($1::text[], $2::timestamptz[], $3::bool[]) "
-        "as e(attachment, at, kept) where a.attachment = e.attachment",
-        *columns([(seen.event.attachment, seen.at, seen.event.blob is None) for seen in events]),
+        "name = case when not e.erased then a.name end from unnest($1::text[], $2::timestamptz[], $3::bool[]) "
+        "as e(attachment, at, erased) where a.attachment = e.attachment",
+        *columns([(seen.event.attachment, seen.at, seen.event.by == "erasure") for seen in events]),
     )
 
 
@@ -138,7 +138,7 @@ async def by_id(pool: "Pool[Any]", account: str, attachment: str) -> AttachmentR
 
 
 async def kept(pool: "Pool[Any]", attachment: str) -> AttachmentRow | None:
-    """The attachment of this id, also where it was deleted and a send still has it."""
+    """The attachment of this id, also where it was deleted, for a send may have it; None where it was erased."""
     row = await pool.fetchrow(
         f"select {ROW} from attachments where attachment = $1 and name is not null",  # noqa: S608 - names of our own
         attachment,

@@ -9,25 +9,18 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Final
 
-import orjson
-
 from domain.outcomes import InputReset
 from gateways.command_line.failures import NOT_FOUND, USAGE, Failed
+from gateways.decided_inputs import decided_inputs
 from gateways.log.event_log import EventLog, LogUnavailable
 from gateways.stores.postgres import Pool
-from schemas.envelope import Source, first
+from schemas.envelope import Source
 from schemas.ids import new_id
-from schemas.inputs import fold_inputs
 from schemas.own_records import own_record
 from schemas.topics import DECIDED_IN
 
 #: Tries to append before deciders that write at the same time are left alone.
 TRIES: Final = 20
-#: The snapshot that is furthest on; what it says of the inputs is the same for every version of a fold.
-SNAPSHOT: Final = (
-    "select events_end, inputs from decider_checkpoints where starts_with(context, $1) and partition = $2 "
-    "order by events_end desc limit 1"
-)
 
 
 async def reset_input(log: EventLog, pool: Pool, topic: str, partition: int, reason: str) -> InputReset:
@@ -39,7 +32,8 @@ async def reset_input(log: EventLog, pool: Pool, topic: str, partition: int, rea
     said: InputReset | None = None
     for attempt in range(TRIES):
         try:
-            position, end = await _decided(log, pool, topic, partition)
+            inputs, end = await decided_inputs(log, pool, DECIDED_IN[topic], partition)
+            position = inputs.get(topic, 0)
             start, _ = await log.bounds(topic, partition)
             if said is not None and position >= said.to_offset:
                 return said
@@ -54,19 +48,6 @@ async def reset_input(log: EventLog, pool: Pool, topic: str, partition: int, rea
                 raise
         await asyncio.sleep(0.02 * attempt)
     raise Failed(f"Others write to {DECIDED_IN[topic]}/{partition} all the time: try again.")
-
-
-async def _decided(log: EventLog, pool: Pool, topic: str, partition: int) -> tuple[int, int]:
-    """The offset of the input that is to be decided next, by the truth topic up to its end; and that end."""
-    truth = DECIDED_IN[topic]
-    row = await pool.fetchrow(SNAPSHOT, truth.removesuffix("events"), partition)
-    end, inputs = (row["events_end"], orjson.loads(row["inputs"])) if row else (0, {})
-    async for records in log.read_on(truth, partition, end):
-        for record in records:
-            if not record.void:
-                fold_inputs(inputs, record, first(record.headers))
-        end += len(records)
-    return inputs.get(topic, 0), end
 
 
 async def _append(log: EventLog, partition: int, end: int, said: InputReset) -> None:

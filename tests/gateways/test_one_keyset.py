@@ -103,7 +103,7 @@ async def test_a_database_of_the_first_version_is_brought_up_to_date(database: s
     connection = await asyncpg.connect(database)
     await connection.execute(
         "drop table kept.installation, kept.vault, kept.key_rotations, kept.connect_tickets, kept.consents, "
-        "kept.connect_sessions, kept.mailbox_slots, read.users, read.connections, read.attachments, "
+        "kept.connect_sessions, kept.mailbox_slots, kept.send_keys, read.users, read.connections, read.attachments, "
         "read.webhooks, read.webhook_secrets, "
         "read.deliveries, read.sends, read.send_attempts, read.account_decisions, read.connection_decisions, "
         "read.send_decisions, read.webhook_decisions, read.send_feed, read.connection_feed, "

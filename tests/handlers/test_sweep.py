@@ -1,18 +1,24 @@
 """Tokens of no connection are destroyed, and only where it is sure that there is none."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from domain.connection_events import Token
 from domain.tokens import Revoked, Secrets
 from gateways.caught_up import CaughtUp
+from gateways.local_servers import Servers
 from gateways.log.event_log import EventLog, LogUnavailable
 from gateways.stores.shared_grants import SharedGrants
 from handlers.sweep import Sweeping
+from main import assembled
 from projections.connections import PROJECTION
 from schemas import events
-from tests.support.refresh_house import Account, RefreshHouse
+from tests.support.refresh_house import Account, RefreshHouse, refresh_house
+from tests.support.waiting import until
 
 
 async def grow_old(tokens: RefreshHouse, account: Account) -> None:
@@ -21,11 +27,13 @@ async def grow_old(tokens: RefreshHouse, account: Account) -> None:
     )
 
 
+def tables_of(tokens: RefreshHouse) -> CaughtUp:
+    return CaughtUp(tokens.log, tokens.house.pool, projection=PROJECTION.name, topic=PROJECTION.topic)
+
+
 async def caught_up(tokens: RefreshHouse) -> CaughtUp:
-    tables = CaughtUp(tokens.log, tokens.house.pool, projection=PROJECTION.name, topic=PROJECTION.topic)
-    async with asyncio.timeout(20):
-        while not await tables.caught_up():
-            await asyncio.sleep(0.03)
+    tables = tables_of(tokens)
+    assert await tables.catches_up(seconds=20)
     return tables
 
 
@@ -78,6 +86,38 @@ async def test_nothing_is_swept_while_the_tables_are_behind(tokens: RefreshHouse
         await pool.execute(f"insert into connections values ({values})", *row.values())
     assert await is_there(tokens, account)
     assert await sweeping(tokens, await caught_up(tokens)).sweep() == 0
+
+
+async def test_nothing_is_swept_that_a_command_names_which_waits_to_be_decided(
+    servers: Servers, database: str, topic_prefix: str, tmp_path: Path
+):
+    """Consent was acknowledged while nobody worked, and the tables hold every event there is."""
+    async with refresh_house(servers, database, topic_prefix, tmp_path, roles=("project",)) as tokens:
+        account = await tokens.connect(tell=False)
+        held = await tokens.house.vault.get(account.connection)
+        assert held is not None
+        token = Token(held.fingerprint, held.version, datetime.now(UTC) + timedelta(hours=1))
+        await tokens.ask(await tokens.authorise(account, "gmail", token))
+        await grow_old(tokens, account)
+        await until(lambda: _every_event_is_folded(tokens))
+        sweeps = sweeping(tokens, tables_of(tokens))
+        assert await sweeps.sweep() == 0
+        async with assembled(tokens.house.settings, ["work"]):
+            assert (await tokens.row(account))["state"] == "active"
+        assert await is_there(tokens, account)
+        assert (await tokens.server.token(account.secrets.refresh_token))["alive"]
+
+        orphan = await tokens.connect(tell=False)
+        await grow_old(tokens, orphan)
+        assert await sweeping(tokens, await caught_up(tokens)).sweep() == 1
+        assert await is_there(tokens, account)
+        assert not await is_there(tokens, orphan)
+
+
+async def _every_event_is_folded(tokens: RefreshHouse) -> bool:
+    query = "select position from checkpoints where name = $1 and topic = $2 and partition = 0"
+    position = await tokens.house.pool.fetchval(query, PROJECTION.name, PROJECTION.topic)
+    return bool(position == (await tokens.log.bounds(PROJECTION.topic, 0))[1])
 
 
 async def test_nothing_is_swept_while_the_tables_are_being_rebuilt(tokens: RefreshHouse):

@@ -54,19 +54,21 @@ def history(*commands: Any) -> list[tuple[str, Any]]:
 async def test_rows_tell_what_became_of_each(database: str) -> None:
     await migrate(database)
     connection = await asyncpg.connect(database)
-    happened = history(store(1), store(2), store(3), use(2), use(3), delete(1), delete(3))
+    stored = [store(number) for number in range(1, 5)]
+    happened = history(*stored, use(2), use(3), delete(1), delete(3), delete(4, "erasure"))
     seen = as_folded(happened)
-    first, second, third = await rows_of(connection, PROJECTION, seen, ())
+    first, second, third, fourth = await rows_of(connection, PROJECTION, seen, ())
     digest, deleted = "ab" * 32, [each.at for each in seen if type(each.event).__name__ == "AttachmentDeleted"]
-    rest = (1, digest, "text/plain", None, seen[2].at, None, None, deleted[0], 0, seen[2].position)
+    rest = (1, digest, "text/plain", "sealed:att_1", seen[2].at, None, None, deleted[0], 0, seen[2].position)
     assert first == ("att_1", "usr_1", "acc_1", "usr_1/att_1.bin", *rest)
     assert second[7:] == ("sealed:att_2", seen[3].at, None, None, None, 0, seen[3].position)
     assert third[7] == "sealed:att_3", "a send has it, and shows its name"
+    assert (fourth[7], fourth[11]) == (None, deleted[2])
     assert third[11] == deleted[1]
     (alone,) = await rows_of(connection, PROJECTION, as_folded(history(store(1))), ())
     assert alone[9:11] == (ENDS, ENDS + LONGEST_GRACE)
     erased = await rows_of(connection, PROJECTION, as_folded([*happened, *history(delete_user())[2:]]), ())
-    assert [row[7] for row in erased] == [None] * 3
+    assert [row[7] for row in erased] == [None] * 4
     assert None not in {row[11] for row in erased}
     await connection.close()
 
@@ -129,12 +131,22 @@ async def test_a_rebuild_gives_equal_rows_and_questions_are_answered_by_them(
     async with user_log(servers, database, topic_prefix) as told, projecting(told, ACCOUNT_EVENTS.name) as running:
         said = [store(number) for number in range(1, 8)]
         await told.append(
-            ACCOUNT_EVENTS.name, history(*said, store(8, ends=START), use(1), use(2), delete(2), delete(3))
+            ACCOUNT_EVENTS.name,
+            history(
+                *said,
+                store(8, ends=START),
+                store(9),
+                use(1),
+                use(2),
+                delete(2),
+                delete(3),
+                delete(9, "erasure"),
+            ),
         )
         await until(lambda: told.at_end("attachments", ACCOUNT_EVENTS.name))
         assert running.stopped == {}
         rows, pool = await told.rows("attachments"), told.pool
-        assert len(rows) == 8
+        assert len(rows) == 9
         found = await attachments.of_account(pool, "acc_1", limit=3)
         rest = await attachments.of_account(pool, "acc_1", user="usr_1", limit=9, before=found[-1].position)
         assert [row.attachment for row in (*found, *rest)] == ["att_7", "att_6", "att_5", "att_4", "att_1"]
@@ -148,10 +160,12 @@ async def test_a_rebuild_gives_equal_rows_and_questions_are_answered_by_them(
         assert await attachments.of_user(pool, "acc_1", "usr_2", asked) == []
         assert await attachments.by_id(pool, "acc_1", "att_8") is None, "its time is over, said or not"
         assert await attachments.by_id(pool, "acc_2", "att_1") is None
-        kept = await attachments.kept(pool, "att_2")
-        assert kept is not None
-        assert kept.name == "sealed:att_2"
-        assert await attachments.kept(pool, "att_3") is None
+        for deleted in ("att_2", "att_3"):
+            kept = await attachments.kept(pool, deleted)
+            assert kept is not None
+            assert kept.name == f"sealed:{deleted}"
+            assert await attachments.by_id(pool, "acc_1", deleted) is None
+        assert await attachments.kept(pool, "att_9") is None
         outcome = await Rebuild(PROJECTION, events.ACCOUNT, told.log, told.database).run()
         assert (outcome.count, outcome.switched) == (0, True)
         assert await told.rows("attachments") == rows

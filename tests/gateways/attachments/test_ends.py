@@ -74,6 +74,16 @@ async def test_what_a_promised_send_names_is_kept_though_it_is_deleted_before_an
     for one in (made, other):
         assert (await asked(house, "DELETE", f"/v1/attachments/{one['id']}", key))[0] == 204
     await until(lambda: _only(house, user, made["id"]))
+    links = [
+        signed_link(house.services.keyset, one["id"], account, datetime.now(UTC) + timedelta(minutes=5))
+        for one in (made, other)
+    ]
+    assert (await content(house, links[0]))[:2] == (200, b"to be sent")
+    assert (await asked(house, "GET", links[1], None))[1]["code"] == "gone"
+    for ending in (f"/{made['id']}", f"/{made['id']}/content"):
+        assert (await asked(house, "GET", f"/v1/attachments{ending}", key))[0] == 404
+    assert (await asked(house, "GET", f"/v1/attachments?userId={user}", key))[1]["items"] == []
+    assert await attachments.of_user(house.services.pool, account, user, [made["id"]]) == []
 
 
 async def _only(house: HttpHouse, user: str, attachment: str) -> bool:
@@ -126,7 +136,7 @@ async def test_a_blob_that_no_event_ever_named_is_swept_and_no_other(
         CaughtUp(log, house.services.pool, projection=found.name, topic=found.topic)
         for found in (attachments.PROJECTION, sends.PROJECTION)
     ]
-    known = DueAttachments(house.services.pool, tables)
+    known = DueAttachments(house.services.pool, *tables)
     day_old = Ending(known, blobs, house.house.command_log)
     assert await day_old.sweep() == 0, "it may still be named"
     old = Ending(known, blobs, house.house.command_log, old_seconds=0)
