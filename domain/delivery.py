@@ -69,8 +69,8 @@ class Accepted:
 class Deferred:
     """Not this time, and nothing went out. `retry_after`: seconds that the provider asked us to wait, as it said them.
 
-    `counted`: whether it is one of the attempts; a wait that the provider asked for (a rate, a quota) is not. `said` is the
-    provider's own text, at most 500 characters, for the mailbox's owner only.
+    `counted`: whether it is one of the attempts, unless there is a `retry_after`: a wait that the provider asked for is none.
+    `said` is the provider's own text, at most 500 characters, for the mailbox's owner only.
     """
 
     code: DeferredCode

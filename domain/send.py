@@ -155,6 +155,9 @@ def _asked(send: Send | None, command: MoveSend | CancelSend | RedriveSend, now:
 def _redrive(send: Send, command: RedriveSend, now: datetime) -> list[SendEvent]:
     if send.state not in REDRIVEN:
         return [_refused(command, "sent" if send.state == "sent" else "not_ended")]
+    if command.attempt not in (None, send.attempt):
+        # Asked of an end that was tried again since: granted as well, one wish would send two mails.
+        return [_refused(command, "not_ended")]
     redriven = SendRedriven(command.send, send.user, send.owner, command.by)
     send = replace(send, dispatches=0)
     if _is_bound(send):

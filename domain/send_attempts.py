@@ -1,6 +1,7 @@
 """The rules of one attempt: when it is granted, what it has on record before the mail may leave, and what follows from what
 came of it."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never, cast, get_args
 
@@ -80,6 +81,9 @@ def _claim(send: Send, command: ClaimAttempt, now: datetime) -> AttemptStarted |
         return AttemptRefused(*about, "in_doubt", send.attempt)
     if send.ended:
         return AttemptRefused(*about, "ended")
+    if send.connection is not None and command.connection not in (None, send.connection):
+        # Work of a connection it was taken from: the sender, the scopes and the limits that it has made ready are not these.
+        return AttemptRefused(*about, "other_connection")
     if send.state == "scheduled" or (send.state == "deferred" and send.due is not None and now < send.due):
         return AttemptRefused(*about, "not_due", next_at=send.due)
     assert send.connection is not None
@@ -125,8 +129,12 @@ def _report(send: Send, command: ReportAttempt, now: datetime) -> list[SendEvent
     if command.code not in CODES[command.outcome]:
         # An event that says it could not be read by anybody: the command fails instead, and a timer ends the attempt.
         raise ValueError(f"{command.code} is no code of {command.outcome}")
-    if command.attempt != send.attempt or send.state not in ("sending", "in_doubt"):
+    if command.attempt != send.attempt or not _is_open(send):
         return []  # it is known already what became of it
+    if command.outcome == "in_doubt":
+        return _in_doubt(send, command, cast("InDoubtCode", command.code), now) if send.state == "sending" else []
+    if send.sole_doubt:
+        send = replace(send, uncertain=False)  # by this answer, which was missing
     if command.outcome == "deferred":
         return _deferred(
             send,
@@ -136,20 +144,14 @@ def _report(send: Send, command: ReportAttempt, now: datetime) -> list[SendEvent
             counted=command.counted,
             retry_after=command.retry_after,
         )
-    if command.outcome == "refused":
-        refused = cast("RefusedCode", command.code)
-        failed = AttemptFailed(
-            command.send,
-            send.user,
-            send.owner,
-            command.attempt,
-            refused,
-            permanent=True,
-            said=command.said,
-            refused=command.refused,
-        )
-        return [failed, ended(send, SendFailed(command.send, send.user, send.owner, refused))]
-    return [] if send.state == "in_doubt" else _in_doubt(send, command, cast("InDoubtCode", command.code), now)
+    about, refused = (command.send, send.user, send.owner), cast("RefusedCode", command.code)
+    failed = AttemptFailed(*about, command.attempt, refused, permanent=True, said=command.said, refused=command.refused)
+    return [failed, ended(send, SendFailed(*about, refused))]
+
+
+def _is_open(send: Send) -> bool:
+    """Whether the answer to its last attempt says what becomes of it: not where another one may have sent it."""
+    return send.state in ("sending", "in_doubt") or (send.state == "uncertain" and send.sole_doubt)
 
 
 def _accepted(send: Send, command: ReportAttempt) -> list[SendEvent]:
@@ -181,7 +183,10 @@ def _deferred(
     counted: bool,
     retry_after: float | None = None,
 ) -> list[SendEvent]:
-    """Tried again, unless its attempts are used up, or it has waited for a day."""
+    """Tried again, unless its attempts are used up, or it has waited for a day. A wait that the provider asked for is no
+    attempt, whatever was wrong with it."""
+    # A short one, asked for again and again, would use up all attempts within seconds.
+    counted = counted and retry_after is None
     assert send.connection is not None
     assert send.provider is not None
     assert send.mailbox is not None

@@ -13,7 +13,7 @@ from domain.fields import Digest, Sealed
 class KnownConnection:
     """A user's connection as the tables had it when the command was written, the most recently connected first in a list.
 
-    `mailbox` is the digest of its address: two connections of one mailbox share its limits. `troubled`: its last refresh
+    `mailbox` is the digest of its address, whose limits connections share, but by SMTP. `troubled`: its last refresh
     failed.
     """
 
@@ -99,12 +99,13 @@ class StopSend:
 
 @dataclass(frozen=True, slots=True)
 class ClaimAttempt:
-    """A worker asks to try. `seconds`: how long it may take."""
+    """A worker asks to try. `seconds`: how long it may take. `connection`: the one it has made ready, where it says so."""
 
     send: str
     user: str
     worker: str
     seconds: float
+    connection: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,7 @@ class RedriveSend:
     by: str
     connections: list[KnownConnection]
     scale: float = 1.0
+    attempt: int | None = None
 
 
 SendCommand = (

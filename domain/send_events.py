@@ -17,7 +17,17 @@ SendRefusal = Literal["no_active_connection", "idempotency_key_reused", "user_de
 #: Why a command about a send changed nothing.
 NotDone = Literal["unknown", "too_late", "cancelled", "not_ended", "sent"]
 #: Why no attempt was granted, or what one wanted to have on record was not taken.
-NotGranted = Literal["unknown", "running", "in_doubt", "not_due", "ended", "not_running", "out_of_time", "other_draft"]
+NotGranted = Literal[
+    "unknown",
+    "running",
+    "in_doubt",
+    "not_due",
+    "ended",
+    "other_connection",
+    "not_running",
+    "out_of_time",
+    "other_draft",
+]
 CancelledBy = Literal["caller", "connection_revoked", "user_deleted"]
 #: Why a send failed for good: what the provider said, or what we found before it was asked.
 FailedCode = RefusedCode | Literal["no_active_connection"]
@@ -267,7 +277,9 @@ class SendDeadLettered:
 
 @dataclass(frozen=True, slots=True)
 class SendUncertain:
-    """Whether it went out can't be proven. It is not sent again unless somebody asks for that."""
+    """Whether it went out can't be proven. It is not sent again unless somebody asks for that, or an answer that the provider
+    gave to its last attempt is heard late, and proves that it did not.
+    """
 
     send: str
     user: str

@@ -53,7 +53,9 @@ class Send:
     `counted` and `waits` are attempts since it began, or was redriven; `dispatches` is how often it was dispatched since the
     last attempt. `named`: the caller named the connection, so there is no other. `waiting_since`: the first of the waits that
     a provider asked for, with no counted attempt since. `waits_for` and `doubt` are the codes of the last deferral and the
-    last doubt. `transmitted`: it may have gone out without a draft. `uncertain`: it was redriven though it may have gone out.
+    last doubt that was left open. `transmitted`: it may have gone out without a draft. `uncertain`: it may have gone out, by
+    an attempt that has ended so. `sole_doubt`: only its last attempt may have sent it, so that what this one was answered
+    decides, however late it is heard.
     """
 
     user: str
@@ -74,6 +76,7 @@ class Send:
     waits_for: DeferredCode | None = None
     doubt: InDoubtCode | None = None
     uncertain: bool = False
+    sole_doubt: bool = False
     draft: str | None = None
     draft_message: str | None = None
     transmitted: bool = False
@@ -182,14 +185,16 @@ def _evolved(  # noqa: PLR0911 - one return for each event
         case AttemptDeferred():
             return _waiting(send, event)
         case AttemptFailed():
-            return replace(send, counted=send.counted + event.counted, transmitted=_may_have_left(send))
+            return replace(_settled(send), counted=send.counted + event.counted)
         case AttemptInDoubt():
-            return replace(send, state="in_doubt", due=event.until, doubt=event.code)
+            return replace(send, state="in_doubt", due=event.until, doubt=event.code, sole_doubt=send.doubt is None)
         case SendRedriven():
-            return replace(send, state="queued", due=None, counted=0, waits=0, dispatches=0, waiting_since=None)
+            again = replace(send, counted=0, waits=0, dispatches=0, waiting_since=None)
+            return replace(again, state="queued", due=None, sole_doubt=False)
         case _:
             uncertain = isinstance(event, SendUncertain)
-            return replace(send, state=_end(event), due=None, uncertain=uncertain)
+            sole_doubt = uncertain and send.sole_doubt
+            return replace(send, state=_end(event), due=None, uncertain=uncertain, sole_doubt=sole_doubt)
 
 
 def _waiting(send: Send, event: AttemptDeferred) -> Send:
@@ -198,22 +203,24 @@ def _waiting(send: Send, event: AttemptDeferred) -> Send:
         counted, waits, since = send.counted + 1, 0, None
     else:
         counted, waits, since = send.counted, send.waits + 1, event.since
+    settled = _settled(send)
     return replace(
-        send,
+        settled,
         state="deferred",
         due=event.next_at,
         counted=counted,
         waits=waits,
         waiting_since=since,
         waits_for=event.code,
-        transmitted=_may_have_left(send),
-        uncertain=send.uncertain and event.code != "proven_absent",
+        uncertain=settled.uncertain and event.code != "proven_absent",
     )
 
 
-def _may_have_left(send: Send) -> bool:
-    """After an attempt that came to nothing for sure, what left in it sent no mail; of an earlier doubt that is open."""
-    return send.transmitted and send.doubt is not None
+def _settled(send: Send) -> Send:
+    """After an attempt that came to nothing for sure: what left in it sent no mail, and earlier doubts stay open."""
+    doubt = None if send.sole_doubt else send.doubt
+    transmitted, uncertain = send.transmitted and doubt is not None, send.uncertain and not send.sole_doubt
+    return replace(send, doubt=doubt, transmitted=transmitted, uncertain=uncertain, sole_doubt=False)
 
 
 def _end(event: SendCancelled | SendSent | SendFailed | SendDeadLettered | SendUncertain) -> State:

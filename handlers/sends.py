@@ -8,7 +8,7 @@ from domain import send, send_state
 from handlers.context import Context, json_commands
 from schemas import commands, events, topics
 
-FOLD_VERSION: Final = 1
+FOLD_VERSION: Final = 2
 DOCUMENTS: Final[dict[str, TypeAdapter[Any]]] = {
     "send": TypeAdapter(send_state.Send),
     "key": TypeAdapter(send_state.Taken),

@@ -13,7 +13,7 @@ Pool = asyncpg.Pool
 
 ROW: Final = (
     "send, user_id, owner, status, message, blob, callback, attachments, recipients, size, named, connection, provider, "
-    "created_at, scheduled_at, next_at, sent_at, ended_at, code, provider_message_id, thread_id, partition, position"
+    "created_at, scheduled_at, next_at, sent_at, ended_at, code, provider_message_id, thread_id, attempt, partition, position"
 )
 
 
@@ -22,7 +22,7 @@ class SendRow:
     """One send. `message` is sealed under the user's data key for `place("send", send, "message")`, or in `blob` likewise.
 
     `status` is `scheduled`, `queued`, `sending`, `deferred`, `sent`, `failed`, `cancelled`, `uncertain` or `dead_lettered`;
-    `code` says why, where there is something to explain.
+    `code` says why, where there is something to explain. `attempt` is the number of the last one, 0 where there was none.
     """
 
     send: str
@@ -46,6 +46,7 @@ class SendRow:
     code: str | None
     provider_message_id: str | None
     thread_id: str | None
+    attempt: int
     partition: int
     position: int
 

@@ -106,7 +106,7 @@ update send_attempts set ended_at = $3, outcome = $4, code = $5, counted = $6, s
 where send = $1 and number = $2
 """
 DEFERRED: Final = """
-update sends set status = 'deferred', code = $2, next_at = $3, due = $4, due_kind = 'start' where send = $1
+update sends set status = 'deferred', code = $2, next_at = $3, due = $4, due_kind = 'start', ended_at = null where send = $1
 """
 IN_DOUBT: Final = "update sends set code = $2, due = $3, due_kind = 'doubt' where send = $1"
 SENT: Final = """

@@ -15,7 +15,7 @@ from schemas.vocabulary import Vocabulary
 
 @dataclass(frozen=True, slots=True)
 class DeliverSend:
-    """Try this send by this connection. `mailbox`: the digest of its address, whose limits the connection shares."""
+    """Try this send by this connection. `mailbox`: the digest of its address, whose limits are shared, but by SMTP."""
 
     send: str
     user: str
@@ -48,4 +48,14 @@ class LookForSend:
 
 
 Work = DeliverSend | LookForSend
+
+
+def limited_by(work: Work) -> str:
+    """What limits and pauses go by: the mailbox, whoever has connected it; by SMTP the connection.
+
+    Whose address a mailbox at somebody's own server has is only what they say, so it must not hold up another's.
+    """
+    return work.connection if work.provider == "smtp" else work.mailbox
+
+
 WORK: Final = Vocabulary("work", (DeliverSend, LookForSend))

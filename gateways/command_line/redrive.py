@@ -42,7 +42,7 @@ MAY_BE_THERE: Final = "may have gone out already, and would then arrive twice"
 REFUSED: Final = {
     "unknown": "There is no such send.",
     "sent": "It went out.",
-    "not_ended": "It is on its way, or was cancelled.",
+    "not_ended": "It is on its way, was cancelled, or was tried again in the meantime.",
 }
 
 
@@ -195,7 +195,7 @@ class Redriving:
     async def _one(self, seen: EndedSend, live: EndedSend | None, known: list[KnownConnection]) -> CameOf:
         if live is None or (live.status == "uncertain" and seen.status != "uncertain"):
             return CameOf(seen.send, "refused", f"In the meantime it {MAY_BE_THERE}: name it." if live else None)
-        command = RedriveSend(seen.send, seen.user, seen.owner, BY, known, self._scale)
+        command = RedriveSend(seen.send, seen.user, seen.owner, BY, known, self._scale, seen.attempt)
         asked = Asked(SEND_COMMANDS.name, seen.user, seen.send, command, "sends")
         try:
             event = (await self._decisions.ask(asked)).event

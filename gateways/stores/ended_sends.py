@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from gateways.stores.postgres import Pool
 
-ROW: Final = "send, user_id, owner, status, code, provider, ended_at"
+ROW: Final = "send, user_id, owner, status, code, provider, ended_at, attempt"
 #: The oldest first: whoever has waited longest goes out first.
 OF_STATUS: Final = f"""
 select {ROW} from sends
@@ -27,6 +27,7 @@ class EndedSend(NamedTuple):
     code: str | None
     provider: str | None
     ended_at: datetime | None
+    attempt: int
 
 
 class EndedSends:

@@ -234,6 +234,33 @@ def test_a_provider_that_says_when_is_obeyed_and_it_does_not_count():
     assert (event.counted, event.since, of(done).counted, of(done).waits) == (False, START, 0, 1)
 
 
+@pytest.mark.parametrize("code", ["server_error", "temporarily_refused"])
+@pytest.mark.parametrize("asked", [0, 1])
+def test_short_waits_that_a_provider_at_fault_asks_for_use_up_no_attempts(code, asked):
+    """It is asked less and less often, up to once a minute, until a day is over."""
+    done, now, waited = given(*QUEUED).when(claim()), START, []
+    while True:
+        told = report("deferred", code, len(waited) + 1, retry_after=asked)
+        done = done.when(told, now=now, key=USER)
+        if len(done.events) == 2:
+            break
+        waited.append((done.events[0].next_at - now) / timedelta(seconds=1))
+        now = done.events[0].next_at
+        done = done.when(claim(), now=now, key=USER)
+    done.then(*dead_lettered(code, len(waited) + 1, counted=False))
+    assert (now, of(done).counted) == (START + DAY, 0)
+    assert all(1 <= wait <= 1.06 for wait in waited[:10])
+    assert [2**number <= wait for number, wait in enumerate(waited[10:16])] == [True] * 6
+    assert all(wait >= 60 for wait in waited[16:-1])
+
+
+def test_where_it_asks_for_a_longer_wait_than_ours_that_holds():
+    for scale in (1, 0.01):
+        (event,) = given(*RUNNING).when(report("deferred", "server_error", retry_after=900, scale=scale)).events
+        assert at(seconds=900) <= event.next_at <= at(seconds=945)
+        assert (event.counted, event.since) == (False, START)
+
+
 def test_a_wait_beyond_an_hour_is_a_timers_alone():
     for seconds, alone in ((3400, False), (3601, True)):
         told = report("deferred", "daily_quota", retry_after=seconds, counted=False)
@@ -277,7 +304,8 @@ def test_a_report_of_an_older_attempt_or_a_repeated_one_changes_nothing():
     ):
         given(*older).when(told).then_nothing()
         for state in ("queued", "deferred", *ENDED):
-            given(*STATES[state]).when(told).then_nothing()
+            if state != "uncertain" or told.outcome == "in_doubt":
+                given(*STATES[state]).when(told).then_nothing()
         done = given(*SENDING).when(told)
         assert done.events
         done.when(told, now=at(hours=1), key=USER).then_nothing()

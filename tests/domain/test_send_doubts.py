@@ -8,16 +8,16 @@ import pytest
 
 from domain.delivery import InDoubtCode
 from domain.fields import Sealed
-from domain.send_commands import DoubtAttempt
-from domain.send_events import (
-    AttemptRefused,
-)
+from domain.send_commands import CancelSend, DoubtAttempt, RedriveSend
+from domain.send_events import AttemptRefused, SendRedriven
 from tests.support import spec
 from tests.support.send_words import (
     ABOUT,
     BY_SMTP,
     DEADLINE,
     DRAFTED,
+    OUTLOOK,
+    OWNER,
     QUEUED,
     SECONDS,
     SEND,
@@ -138,3 +138,68 @@ def test_a_worker_that_knows_after_all_ends_the_doubt():
     given(*doubtful).when(report("deferred", "server_error")).then(deferred("server_error"))
     given(*doubtful).when(report("refused", "message_refused")).then(*failed())
     given(*doubtful).when(report("in_doubt", "server_error")).then_nothing()
+
+
+# ── an answer that comes too late ─────────────────────────────────────────────────────────────────────────────────────
+
+LATE = at(minutes=10)
+REDRIVEN = SendRedriven(*ABOUT, "caller")
+DEFINITE = [report("deferred", "temporarily_refused"), report("refused", "message_refused")]
+#: By SMTP: its worker was not heard in time.
+GIVEN_UP = [*SMTP_RUNNING, in_doubt("worker_lost", by=SMTP, draft=None), uncertain("worker_lost")]
+
+
+def test_a_definite_answer_that_is_heard_after_the_deadline_ends_the_doubt():
+    """The server has said no to the dot; the log was away, and the timer came first."""
+    lost = given(*SMTP_RUNNING).when(DOUBT, now=DEADLINE)
+    lost.then(in_doubt("worker_lost", by=SMTP, draft=None), uncertain("worker_lost"))
+    answered = lost.when(report("deferred", "temporarily_refused"), now=LATE, key=USER)
+    answered.then(deferred("temporarily_refused", by=SMTP, now=LATE))
+    assert (of(answered).state, of(answered).uncertain, of(answered).transmitted) == ("deferred", False, False)
+    # Nothing of it may be anywhere: by its second attempt it can fail, and go out by another connection.
+    again = answered.when(claim(), now=at(hours=1), key=USER).then(started(2, SMTP, at(hours=1)))
+    again = again.when(report("refused", "message_refused", 2), now=at(hours=1), key=USER).then(*failed(attempt=2))
+    again.when(RedriveSend(SEND, USER, OWNER, "caller", [OUTLOOK]), now=LATE, key=USER).then(
+        REDRIVEN, dispatched(OUTLOOK, now=LATE)
+    )
+    lost = given(*SMTP_RUNNING).when(DOUBT, now=DEADLINE)
+    lost.when(report("refused", "message_refused"), now=LATE, key=USER).then(*failed())
+    assert (of(lost).state, of(lost).transmitted) == ("failed", False)
+
+
+@pytest.mark.parametrize("state", ["uncertain", "by_smtp"])
+def test_it_is_heard_once_and_of_its_own_attempt_alone(state):
+    events = GIVEN_UP if state == "by_smtp" else STATES["uncertain"]
+    for told in DEFINITE:
+        given(*events).when(replace(told, attempt=2), now=LATE).then_nothing()
+        done = given(*events).when(told, now=LATE)
+        assert done.events
+        done.when(told, now=LATE, key=USER).then_nothing()
+        done.when(DOUBT, now=LATE, key=USER).then_nothing()
+    given(*events).when(report("in_doubt", "timed_out"), now=LATE).then_nothing()
+
+
+def test_the_answer_to_the_last_of_five_attempts_ends_it_as_a_dead_letter():
+    fifth = [*QUEUED, *tried(4), started(5, draft="d_1"), in_doubt(attempt=5), uncertain(attempt=5)]
+    given(*fifth).when(report("deferred", "unreachable", 5), now=LATE).then(*dead_lettered())
+
+
+@pytest.mark.parametrize("told", DEFINITE, ids=lambda told: told.outcome)
+def test_an_earlier_attempt_that_may_have_sent_it_stays_one_that_may(told):
+    twice = [*GIVEN_UP, REDRIVEN, dispatched(SMTP), started(2, SMTP), replace(TRANSMITTED, attempt=2)]
+    doubted = [*twice, in_doubt("timed_out", 2, by=SMTP, draft=None), uncertain("timed_out", 2)]
+    for attempt in (1, 2):
+        given(*doubted).when(replace(told, attempt=attempt), now=LATE).then_nothing()
+    # What a doubt was before, and was settled, is none any more.
+    settled = [*SMTP_RUNNING, in_doubt(by=SMTP, draft=None), uncertain(), deferred(by=SMTP), started(2, SMTP)]
+    again = [*settled, replace(TRANSMITTED, attempt=2), in_doubt(attempt=2, by=SMTP, draft=None), uncertain(attempt=2)]
+    assert given(*again).when(replace(told, attempt=2), now=LATE).events
+
+
+@pytest.mark.parametrize("told", DEFINITE, ids=lambda told: told.outcome)
+def test_what_somebody_ended_since_is_not_tried_again_by_itself(told):
+    """It was asked for once more, and cancelled: that it may have gone out is all that a late answer could change."""
+    done = (
+        given(*GIVEN_UP, REDRIVEN, dispatched(SMTP)).when(CancelSend(SEND, USER, OWNER)).then(uncertain("worker_lost"))
+    )
+    done.when(told, now=LATE, key=USER).then_nothing()

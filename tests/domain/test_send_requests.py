@@ -6,7 +6,7 @@ import pytest
 
 from domain.fields import Digest
 from domain.send_choice import choose, is_live
-from domain.send_commands import CancelSend, MoveSend, RedriveSend
+from domain.send_commands import CancelSend, MoveSend, NoteTransmission, RedriveSend
 from domain.send_events import (
     SendCancelled,
     SendCommandRefused,
@@ -222,6 +222,23 @@ def test_what_ended_without_being_sent_is_tried_again_when_somebody_asks(state):
     else:
         reason = "sent" if state == "sent" else "not_ended"
         done.then(SendCommandRefused("RedriveSend", SEND, USER, reason))
+
+
+def test_one_wish_that_is_heard_twice_has_it_tried_again_once():
+    """Its answer was lost, or two people saw the same: the second finds it uncertain again, by an attempt it never saw."""
+    wish = redrive(SMTP, attempt=1)
+    events = [*BY_SMTP, TRANSMITTED, in_doubt(by=SMTP, draft=None), uncertain()]
+    done = given(*events).when(wish).then(REDRIVEN, dispatched(SMTP))
+    done = done.when(claim(), now=START, key=USER).when(NoteTransmission(SEND, USER, 2), now=START, key=USER)
+    done = done.when(report("in_doubt", "timed_out", 2), now=START, key=USER)
+    assert of(done).state == "uncertain"
+    done.when(wish, now=START, key=USER).then(SendCommandRefused("RedriveSend", SEND, USER, "not_ended"))
+    done.when(replace(wish, attempt=2), now=START, key=USER).then(REDRIVEN, dispatched(SMTP))
+
+
+def test_one_that_was_never_tried_is_tried_again_by_who_has_seen_no_attempt():
+    events = [*STATES["scheduled"], SendFailed(*ABOUT, "no_active_connection")]
+    given(*events).when(redrive(SMTP, attempt=0)).then(REDRIVEN, dispatched(SMTP))
 
 
 def test_it_has_all_its_attempts_again_and_their_numbers_go_on():

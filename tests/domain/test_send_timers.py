@@ -2,7 +2,7 @@
 
 import pytest
 
-from domain.send_commands import DoubtAttempt, StopSend, WakeSend
+from domain.send_commands import DoubtAttempt, RedriveSend, StopSend, WakeSend
 from domain.send_events import AttemptRefused, SendCancelled, SendFailed
 from domain.spread import MILLISECOND
 from tests.support import spec
@@ -10,6 +10,7 @@ from tests.support.send_words import (
     ABOUT,
     GMAIL,
     OUTLOOK,
+    OWNER,
     QUEUED,
     SEND,
     SENDING,
@@ -185,3 +186,24 @@ def test_one_that_runs_while_its_connection_goes_finds_it_gone_when_its_time_com
     given(*QUEUED).when(stop(OUTLOOK)).then(REVOKED).when(claim(), now=MINUTE, key=USER).then(
         AttemptRefused(*ABOUT, "ended")
     )
+
+
+def test_work_that_is_left_of_a_connection_that_is_gone_is_granted_nothing():
+    """Its worker has made ready that one's sender, scopes and limits; what was dispatched to another has work of its own."""
+    gone = given(*SENDING, deferred()).when(stop(OUTLOOK)).then(REVOKED)
+    again = gone.when(RedriveSend(SEND, USER, OWNER, "caller", [OUTLOOK]), now=MINUTE, key=USER)
+    assert again.events[-1] == dispatched(OUTLOOK, now=MINUTE)
+    other = AttemptRefused(*ABOUT, "other_connection")
+    refused = again.when(claim(connection="con_1"), now=HOUR, key=USER).then(other)
+    granted = refused.when(claim(connection="con_2"), now=HOUR, key=USER).then(started(2, OUTLOOK, HOUR))
+    waits_for_it = granted.when(report("deferred", "unreachable", 2), now=HOUR, key=USER)
+    # Told that it is too early, it would come back for ever.
+    waits_for_it.when(claim(connection="con_1"), now=HOUR, key=USER).then(other)
+    # Without its work it stands as before: a timer dispatches it anew, to where it belongs.
+    due = waits_for_it.events[0].overdue_at
+    waits_for_it.when(start(OUTLOOK), now=due, key=USER).then(dispatched(OUTLOOK, now=due))
+
+
+def test_a_worker_that_names_no_connection_is_granted_whatever_it_goes_out_by():
+    given(*QUEUED).when(claim()).then(started())
+    given(*QUEUED).when(claim(connection="con_1")).then(started())

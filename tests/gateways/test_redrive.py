@@ -8,7 +8,10 @@ import pytest
 
 from domain.send_events import SendCommandRefused, SendRedriven
 from gateways.command_line.failures import Failed
-from gateways.command_line.redrive import moment_of
+from gateways.command_line.installation import Installation, log_of
+from gateways.command_line.redrive import Redriving, moment_of
+from gateways.stores.ended_sends import EndedSends
+from schemas.topics import SEND_EVENTS
 from tests.support.main_words import Installed, Said
 from tests.support.send_house import SCALE, Mailbox, SendHouse, send_house
 from tests.support.servers import create_database, drop_database
@@ -125,6 +128,22 @@ async def test_what_may_have_gone_out_is_taken_only_by_its_own_name_or_status(ho
     assert "may have gone out" in dry.err
     assert "may have gone out" in said.err
     await house.becomes(send, "sent", seconds=30)
+
+
+async def test_one_that_was_tried_again_since_it_was_looked_at_is_left_alone(house):
+    """It was found, its operator thought about it, and it has come to the same end once more."""
+    mailbox, settings, pool = await house.connect(), house.house.settings, house.house.pool
+    await house.gmail.fail("drafts.create", user=mailbox.address, status=400, times=2)
+    send = await house.send(mailbox)
+    await house.becomes(send, "failed")
+    seen = (await EndedSends(pool).named([send]))[send]
+    assert came_of(await types(house, send, "--yes")) == {send: "redriven"}
+    await house.found("select 1 from sends where send = $1 and status = 'failed' and attempt = 2", send)
+    installation = Installation(settings.kafka, settings.plain("database_url"), settings.topic_prefix)
+    async with log_of(installation, pool, SEND_EVENTS.name) as (log, tail, folded):
+        (one,) = await Redriving(pool, log, tail, folded, scale=SCALE).all_of([seen])
+    assert (one.outcome, one.why) == ("refused", "It is on its way, was cancelled, or was tried again in the meantime.")
+    assert len([event for event in await house.history(send) if isinstance(event, SendRedriven)]) == 1
 
 
 NOON = datetime(2026, 3, 13, 12, tzinfo=UTC)

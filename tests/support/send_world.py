@@ -56,11 +56,11 @@ DEFINITE: Final = {
 REACHED_BY: Final = {
     "SendDispatched": ({"scheduled", "queued", "deferred"}, "queued"),
     "AttemptStarted": ({"queued", "deferred"}, "sending"),
-    "AttemptDeferred": ({"sending", "in_doubt"}, "deferred"),
+    "AttemptDeferred": ({"sending", "in_doubt", "uncertain"}, "deferred"),
     "AttemptInDoubt": ({"sending"}, "in_doubt"),
     "SendCancelled": ({"scheduled", "queued", "deferred"}, "cancelled"),
-    "SendFailed": ({"scheduled", "queued", "deferred", "sending", "in_doubt"}, "failed"),
-    "SendDeadLettered": ({"sending", "in_doubt"}, "dead_lettered"),
+    "SendFailed": ({"scheduled", "queued", "deferred", "sending", "in_doubt", "uncertain"}, "failed"),
+    "SendDeadLettered": ({"sending", "in_doubt", "uncertain"}, "dead_lettered"),
     "SendUncertain": ({"in_doubt", "queued", "deferred", "sending"}, "uncertain"),
     "SendRedriven": ({"failed", "dead_lettered", "uncertain"}, "queued"),
     "SendSent": (
@@ -168,7 +168,8 @@ class World:
                 assert before.state == "in_doubt" or before.uncertain
                 self.running.pop(event.send, None)
             case AttemptDeferred() | AttemptFailed():
-                assert self.running.pop(event.send) == event.attempt
+                uncertain = before.attempt if before.state == "uncertain" else None
+                assert self.running.pop(event.send, uncertain) == event.attempt
                 if isinstance(event, AttemptDeferred):
                     assert self.now < event.next_at <= event.overdue_at
                     assert event.counted or event.next_at <= event.since + retry.LONGEST_WAIT
