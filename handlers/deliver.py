@@ -24,12 +24,14 @@ from handlers.refresh_parts import TokenUnavailable
 from handlers.tiers import trace_of
 from handlers.turns import Turn
 from schemas.envelope import Record
-from schemas.work import DeliverSend
+from schemas.work import DeliverSend, limited_by
 
 log = logging.getLogger(__name__)
 
 #: Seconds that an attempt has beside one call to the provider; a scale shortens them.
 BESIDE_THE_CALL: Final = 30.0
+#: Seconds of those that making ready may take, until the place is taken for all of them again; a scale shortens them.
+READY_SECONDS: Final = 1.0
 #: Seconds until a mailbox that has as many sends under way as it may is asked for again.
 BUSY_SECONDS: Final = 1.0
 #: Seconds until a send is asked for again that came too early by the decider's clock: ours may be ahead of it. No scale
@@ -57,19 +59,27 @@ class Delivering:
             turn.end()
 
     async def _in_turn(self, work: DeliverSend, record: Record, turn: Turn) -> None:
-        limits = self._parts.limits
-        slot = await limits.take(work.provider, work.mailbox)
+        limits, mailbox, ends_at = self._parts.limits, limited_by(work), self._ends_at()
+        slot = await limits.take(work.provider, mailbox)
         if slot is None:
             return await self._when_it_has_room(work, record)
         opened: Opened | None = None
         try:
-            known = self._pauses.answer(work.mailbox) or await self._refusal(work.connection)
+            known = self._pauses.answer(mailbox) or await self._refusal(work.connection)
             if known is None:
                 opened, known = await self._opened(work)
-            await self._try(work, record, opened, known, turn)
+            if self._ends_at() - ends_at > READY_SECONDS * self._parts.scale:
+                ends_at = self._ends_at()
+                if not await limits.renew(mailbox, slot):
+                    return await self._when_it_has_room(work, record)
+            await self._try(work, record, opened, known, turn, ends_at=ends_at)
         finally:
             await self._parts.mails.close(opened)
-            await limits.give_back(work.mailbox, slot)
+            await limits.give_back(mailbox, slot)
+
+    def _ends_at(self) -> float:
+        """When an attempt ends that begins now. Where that is asked before its place is taken, its place outlives it."""
+        return asyncio.get_running_loop().time() + self._seconds
 
     async def _when_it_has_room(self, work: DeliverSend, record: Record) -> None:
         busy = datetime.now(UTC) + timedelta(seconds=BUSY_SECONDS * self._parts.scale)
@@ -79,7 +89,8 @@ class Delivering:
         """Too many of its connection wait already: it is told to come back, and holds up nobody else."""
         seconds = LATER_SECONDS * self._parts.scale + self._pauses.behind(work.connection)
         wait = Deferred("mailbox_busy", seconds, counted=False)
-        await self._try(work, record, None, wait, await self._parts.turns.begin())
+        turn = await self._parts.turns.begin()
+        await self._try(work, record, None, wait, turn, ends_at=self._ends_at())
 
     async def _refusal(self, connection: str) -> Answer | None:
         """What comes of it where the provider has refused all that we have to call it with; None where it may be asked."""
@@ -99,13 +110,23 @@ class Delivering:
             return None, Deferred("client_broken", counted=False)
 
     async def _try(
-        self, work: DeliverSend, record: Record, opened: Opened | None, known: Answer | None, turn: Turn
+        self,
+        work: DeliverSend,
+        record: Record,
+        opened: Opened | None,
+        known: Answer | None,
+        turn: Turn,
+        *,
+        ends_at: float,
     ) -> None:
-        """Claims an attempt and makes it; where `known` says what would come of it, without asking the provider."""
+        """Claims an attempt and makes it; where `known` says what would come of it, without asking the provider.
+
+        A claim is waited for as long as the attempt could last: what is granted to nobody counts among the attempts.
+        """
         parts, trace = self._parts, trace_of(record)
-        ends_at = asyncio.get_running_loop().time() + self._seconds
         try:
-            granted = await parts.decider.ask(ClaimAttempt(work.send, work.user, self._worker, self._seconds), trace)
+            claim = ClaimAttempt(work.send, work.user, self._worker, self._seconds, work.connection)
+            granted = await parts.decider.ask(claim, trace, until=ends_at)
         finally:
             turn.end()
         if isinstance(granted, AttemptRefused):
@@ -119,15 +140,17 @@ class Delivering:
             granted.provider, max(0.0, datetime.now(UTC).timestamp() - record.timestamp_ms / 1000)
         )
         notes = Notes(parts.decider, granted, trace, ends_at=ends_at)
+        if known is None and notes.seconds_left() <= 0:
+            known = Deferred("out_of_time", counted=False)
         try:
-            answer = known or await self._answer(granted, work.mailbox, opened, notes)
+            answer = known or await self._answer(granted, limited_by(work), opened, notes)
         except NotGranted as why:
             log.warning("an attempt was given up", extra={"send": work.send, "cause": str(why)})
             return
         except NoPermit as none:
             answer = known = Deferred("rate_limited", none.seconds, counted=False)
         if known is None:
-            self._pauses.heard(work.mailbox, answer)
+            self._pauses.heard(limited_by(work), answer)
         await self._report(granted, answer, trace)
 
     async def _take_permit(self, provider: Provider, mailbox: str) -> None:
@@ -161,12 +184,12 @@ class Delivering:
         except TokenUnavailable as none:
             return self._without_token(granted.connection, none)
         except TimeoutError:
-            return InDoubt("timed_out") if notes.touched else Deferred("timed_out")
+            return _cut_off(notes, InDoubt("timed_out"), Deferred("timed_out"))
         except (NotGranted, NoPermit):
             raise
         except Exception:
             log.exception("an attempt failed", extra={"send": granted.send})
-            return InDoubt("connection_lost") if notes.touched else Deferred("client_broken")
+            return _cut_off(notes, InDoubt("connection_lost"), Deferred("client_broken"))
 
     async def _with_access(self, granted: AttemptStarted, mailbox: str, opened: Opened, notes: Notes) -> Answer:
         connection, accesses, refused = granted.connection, self._parts.accesses, None
@@ -175,9 +198,11 @@ class Delivering:
                 access, version = await accesses.access(connection, opened.address, opened.scopes, refused=refused)
                 if refused is None:
                     await self._take_permit(granted.provider, mailbox)
+                notes.token_refused = False
                 answer = await self._parts.providers[granted.provider].send(
                     opened.mail, access, _traces(granted, notes), notes
                 )
+                notes.token_refused = isinstance(answer, TokenRefused)
                 self._note(granted, answer)
                 match answer:
                     case TokenRefused() if refused is None:
@@ -232,6 +257,13 @@ class Delivering:
         if renewed:
             wake = WakeSend(granted.send, granted.user, granted.connection, self._parts.scale)
             await self._parts.reports.tell_surely(wake, trace)
+
+
+def _cut_off(notes: Notes, doubt: InDoubt, otherwise: Deferred) -> InDoubt | Deferred:
+    """What comes of an attempt that did not get to its end."""
+    if notes.token_refused:
+        return Deferred("token_unavailable", counted=False)
+    return doubt if notes.touched else otherwise
 
 
 def _traces(granted: AttemptStarted, notes: Notes) -> Traces:

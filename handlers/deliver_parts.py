@@ -20,8 +20,8 @@ Trace = Mapping[str, str]
 
 
 class AsksDecider(Protocol):
-    async def ask(self, command: Any, trace: Trace) -> Any:
-        """The first event that follows from the command; raises where none comes in time."""
+    async def ask(self, command: Any, trace: Trace, *, until: float | None = None) -> Any:
+        """The first event that follows from the command; raises where none comes in time: by `until` of the loop's clock."""
         ...
 
 
@@ -73,6 +73,10 @@ class LimitsMailboxes(Protocol):
 
     async def take(self, provider: Provider, mailbox: str) -> Any:
         """One of the few sends at a time that the mailbox is allowed; None where there is none left."""
+        ...
+
+    async def renew(self, mailbox: str, slot: Any) -> bool:
+        """Keeps it for as long as when it was taken; False where it is somebody else's by now."""
         ...
 
     async def give_back(self, mailbox: str, slot: Any) -> None: ...
@@ -139,6 +143,8 @@ class Notes:
         self.draft_message = granted.draft_message
         #: Whether anything is on record by which the mail may have left.
         self.touched = granted.draft is not None
+        #: Whether the provider has refused the last call for its token: nothing of it is open, nor before the next begins.
+        self.token_refused = False
 
     async def draft(self, draft: str, message: str | None = None) -> None:
         """Raises NotGranted."""
@@ -156,7 +162,7 @@ class Notes:
 
     async def _on_record(self, command: Any, wanted: type) -> None:
         try:
-            answer = await self._decider.ask(command, self._trace)
+            answer = await self._decider.ask(command, self._trace, until=self._ends_at)
         except Exception as error:
             # It may be on record all the same. Then a timer doubts it, and the provider is asked.
             raise NotGranted("the decider does not answer") from error

@@ -20,7 +20,7 @@ from handlers.deliver_parts import Parts
 from handlers.refresh_parts import TokenUnavailable
 from handlers.tiers import trace_of
 from schemas.envelope import Record
-from schemas.work import LookForSend
+from schemas.work import LookForSend, limited_by
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Reconciling:
     async def _count(self, work: LookForSend, spent: int) -> None:
         """A look is held back by no count of ours, for what it shows can't wait; sends do, in its place."""
         try:
-            await self._parts.limits.spent(work.provider, work.mailbox, spent)
+            await self._parts.limits.spent(work.provider, limited_by(work), spent)
         except Exception:  # the provider holds its limits itself
             log.exception("looks at a mailbox are not counted")
 

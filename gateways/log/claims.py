@@ -20,10 +20,11 @@ class Claims:
         self._log = log
         self._tail = tail
 
-    async def ask(self, command: Any, trace: Mapping[str, str]) -> Any:
+    async def ask(self, command: Any, trace: Mapping[str, str], *, until: float | None = None) -> Any:
         """The first event that follows from the command, once it is in the log.
 
-        Raises TimeoutError where none comes in time, and what keeps the log from taking the command.
+        Raises TimeoutError where none comes in time, which ends at `until` by the loop's clock, and what keeps the log from
+        taking the command.
         """
         command_id = new_id("cmd")
         decided = self._tail.decision_on(command_id)
@@ -37,7 +38,8 @@ class Claims:
                 command_id=command_id,
                 trace=trace,
             )
-            async with asyncio.timeout(DECIDE_SECONDS):
+            ends_at = asyncio.get_running_loop().time() + DECIDE_SECONDS if until is None else until
+            async with asyncio.timeout_at(ends_at):
                 record = await decided
         finally:
             self._tail.forget(command_id)

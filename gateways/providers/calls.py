@@ -25,7 +25,7 @@ from gateways.providers.measures import ProviderMeasures
 
 #: Bytes that are read of an answer. The longest that any provider sends, a set of keys, is a few KiB.
 MAX_BYTES: Final = 1024 * 1024
-#: Calls at once; the longest queues are those of refreshes.
+#: Calls at once to one host that the operator set, and to all that users named; the longest queues are those of refreshes.
 AT_ONCE: Final = 256
 #: Less than any server keeps a connection open without a request, so that none is closed under one.
 KEEPALIVE_SECONDS: Final = 4
@@ -118,7 +118,8 @@ class Calls:
         egress: Egress, measures: ProviderMeasures, tls: ssl.SSLContext, seconds: float
     ) -> AsyncIterator["Calls"]:
         """Calls that take at most so many seconds each, and let go of their connections at the end."""
-        plain = aiohttp.TCPConnector(limit=AT_ONCE, keepalive_timeout=KEEPALIVE_SECONDS, ssl=tls)
+        # None in all: one provider that is silent would keep the others' calls waiting. Whoever calls is bounded.
+        plain = aiohttp.TCPConnector(limit=0, limit_per_host=AT_ONCE, keepalive_timeout=KEEPALIVE_SECONDS, ssl=tls)
         checked = egress.connector(limit=AT_ONCE, keepalive_timeout=KEEPALIVE_SECONDS, ssl=tls)
         async with _session(plain) as own, _session(checked) as guarded:
             yield Calls(own, guarded, measures, seconds)

@@ -6,8 +6,8 @@ connection goes to one of those very addresses. TLS still verifies the name.
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from ssl import SSLContext
 from typing import Final
@@ -17,6 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from gateways.providers.hosts import HostNotAllowed, denied, literal, plain_host, plain_url
+from gateways.providers.resolver import Addresses, Resolve, Resolver
 
 #: Where mail servers listen. Any other port would make us a scanner of other people's.
 MAIL_PORTS: Final = frozenset({25, 143, 465, 587, 993, 2525})
@@ -24,15 +25,8 @@ WEB_PORTS: Final = frozenset({443})
 PRIVATE: Final = "The host is not on the public internet."
 UNKNOWN: Final = "The host has no address."
 
-#: Family and socket address of each address that a host has.
-Addresses = Sequence[tuple[socket.AddressFamily, tuple[str, int]]]
-Resolve = Callable[[str, int], Awaitable[Addresses]]
-
-
-async def resolve_by_system(host: str, port: int) -> Addresses:
-    """As this machine resolves names. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [(family, (str(address[0]), port)) for family, _, _, _, address in found]
+#: Seconds that an address has to answer in before the next one of its host is tried.
+ADDRESS_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +34,7 @@ class Egress:
     """The guard. `allow_private` lets everything through, for tests and for installations within one network."""
 
     allow_private: bool = False
-    resolve: Resolve = resolve_by_system
+    resolve: Resolve = field(default_factory=Resolver)
 
     async def addresses(self, host: str, port: int) -> Addresses:
         """The addresses of a host, all of them allowed. Raises HostNotAllowed, and OSError where it has none."""
@@ -82,13 +76,12 @@ class Egress:
 
         Raises HostNotAllowed, and OSError where no address answers.
         """
-        failure = OSError(UNKNOWN)
-        for family, address in await self.addresses(host, port):
-            try:
-                return await _connected(family, address)
-            except OSError as error:
-                failure = error
-        raise failure
+        *others, last = await self.addresses(host, port)
+        for family, address in others:
+            with suppress(OSError):  # TimeoutError is one
+                async with asyncio.timeout(ADDRESS_SECONDS):
+                    return await _connected(family, address)
+        return await _connected(*last)
 
     def connector(self, *, limit: int, keepalive_timeout: float, ssl: SSLContext) -> aiohttp.TCPConnector:
         """Has aiohttp connect to allowed addresses only. Hosts that are addresses must be checked by `checked_url`."""

@@ -12,6 +12,9 @@ import idna
 from yarl import URL
 
 LONGEST_NAME: Final = 253
+#: With a dot at its end, and a port.
+LONGEST_AUTHORITY: Final = LONGEST_NAME + len(".:65535")
+NO_NAME: Final = "The host is not a name of the DNS."
 LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 #: The URL standard's rule: where the last label is a number, the whole host is an IPv4 address, or no host at all.
 ENDS_IN_NUMBER: Final = re.compile(r"(^|\.)(\d+|0x[0-9a-f]*)$", re.ASCII)
@@ -86,14 +89,21 @@ def plain_host(text: str) -> str:
 
     Raises HostNotAllowed for what is neither a name nor an address in its usual form.
     """
+    _check_length(text, LONGEST_NAME + 1)
     if ":" in text:
         return _plain_v6(text)
     name = _ascii(text).removesuffix(".")
     if ENDS_IN_NUMBER.search(name):
         return _plain_v4(name)
     if not name or len(name) > LONGEST_NAME or not all(map(LABEL.fullmatch, name.split("."))):
-        raise HostNotAllowed("The host is not a name of the DNS.")
+        raise HostNotAllowed(NO_NAME)
     return name
+
+
+def _check_length(text: str, most: int) -> None:
+    """Before anything else is done with it: to map a name takes the square of its length."""
+    if len(text) > most:
+        raise HostNotAllowed(NO_NAME)
 
 
 def _ascii(text: str) -> str:
@@ -102,7 +112,7 @@ def _ascii(text: str) -> str:
     try:
         return idna.encode(text, uts46=True, std3_rules=True).decode("ascii").lower()
     except (idna.IDNAError, UnicodeError):
-        raise HostNotAllowed("The host is not a name of the DNS.") from None
+        raise HostNotAllowed(NO_NAME) from None
 
 
 def _plain_v4(name: str) -> str:
@@ -128,6 +138,8 @@ def plain_url(text: str, *, http: bool = False) -> URL:
     """An https URL with nothing in it that is read in two ways; `http` allows http as well. Raises HostNotAllowed."""
     if any(character <= " " or character in '\\"<>^`{|}\x7f' for character in text):
         raise HostNotAllowed("The URL has characters in it that no URL has.")
+    authority = re.split("[/?#]", text.partition("//")[2], maxsplit=1)[0]
+    _check_length(authority, LONGEST_AUTHORITY)
     try:
         url = URL(text)
         host, port = url.host, url.port

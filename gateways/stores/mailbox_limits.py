@@ -1,7 +1,7 @@
 """What providers allow one mailbox, held over all processes: so much in a window, and so many sends at the same time.
 
-A mailbox is told by the digest of its address: users who have connected the same one share what it is allowed. Without
-Postgres nobody is held back: the provider holds its limits itself, and says so.
+A mailbox is told by what `schemas.work.limited_by` says: at Gmail and Outlook, users who have connected the same one share
+what it is allowed. Without Postgres nobody is held back: the provider holds its limits itself, and says so.
 """
 
 import asyncio
@@ -28,6 +28,11 @@ order by n limit 1
 on conflict (mailbox, slot) do update set holder = excluded.holder, held_until = excluded.held_until
     where s.held_until <= now()
 returning slot
+"""
+#: For as long as when it was taken, unless somebody else has it by now.
+RENEW: Final = """
+update mailbox_slots set held_until = now() + $4 * interval '1 second'
+where mailbox = $1 and slot = $2 and holder = $3 returning slot
 """
 GIVE_BACK: Final = "delete from mailbox_slots where mailbox = $1 and slot = $2 and holder = $3"
 
@@ -103,6 +108,17 @@ class MailboxLimits:
             log.warning("a mailbox's slots are not counted")
             return UNCOUNTED
         return None if found is None else Slot(found, holder)
+
+    async def renew(self, mailbox: str, slot: Slot) -> bool:
+        """Holds it for as long again; False where it was held for too long, and is somebody else's."""
+        if not slot.number:
+            return True
+        try:
+            found = await self._pool.fetchval(RENEW, mailbox, slot.number, slot.holder, self._seconds)
+        except UNREACHABLE:
+            log.warning("a mailbox's slots are not counted")
+            return True
+        return found is not None
 
     async def give_back(self, mailbox: str, slot: Slot) -> None:
         """Nothing happens where it was held for too long, and is somebody else's."""

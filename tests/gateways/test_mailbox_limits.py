@@ -49,6 +49,20 @@ async def test_a_slot_whose_holder_has_died_is_free_after_its_time_and_not_given
     assert await alive.take("smtp", "a") is not None
 
 
+async def test_a_slot_is_held_for_as_long_again_unless_somebody_else_has_it(pool):
+    slow, other = limits(pool, "slow", seconds=0.2), limits(pool, "other")
+    first, second, third = [await slow.take("smtp", "a") for _ in range(3)]
+    await pool.execute("update mailbox_slots set held_until = now()")
+    taken = await other.take("smtp", "a")
+    assert taken.number == first.number
+    assert not await slow.renew("a", first)
+    assert await limits(pool, "slow", seconds=60).renew("a", second), "nobody else wanted it"
+    await other.give_back("a", taken)
+    assert not await slow.renew("a", first), "it may be more than there is room for"
+    assert [(await other.take("smtp", "a")).number for _ in range(2)] == [first.number, third.number]
+    assert await other.take("smtp", "a") is None
+
+
 async def test_two_who_take_the_last_slot_at_once_do_not_both_have_it(pool):
     several = [limits(pool, f"worker {number}") for number in range(8)]
     found = await asyncio.gather(*[one.take("smtp", "a") for one in several])

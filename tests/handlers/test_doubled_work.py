@@ -228,19 +228,29 @@ async def test_a_delivery_that_waits_is_moved_on_as_one_through_all_its_tiers():
 
 
 async def test_work_that_took_another_way_through_the_tiers_is_the_same_work():
-    """A second life begins when it is due: it goes where the first has come to by way of a tier and a half."""
+    """A second life begins when it is due: it goes where the first has come to by way of a tier and a half.
+
+    On a machine that is busy the first may take as long; all waits are longer then.
+    """
+    for scale in (SCALE, 4 * SCALE, 16 * SCALE):
+        came = await _came_by_two_lives(scale)
+        assert all(len({*ids}) == 1 for ids, _ in came)
+        if all(len({*hops}) > 1 for _, hops in came):
+            return
+    pytest.fail("no other way was taken")
+
+
+async def _came_by_two_lives(scale: float) -> list[tuple[list[str], list[str]]]:
+    """The ids and the hops of what came back to either topic of work."""
     log: Any = Log()
-    queue, waits = Queue(log, scale=SCALE), Waits(WorkQueue(log), scale=SCALE)
-    due = datetime.now(UTC) + timedelta(seconds=0.74)
+    queue, waits = Queue(log, scale=scale), Waits(WorkQueue(log), scale=scale)
+    due = datetime.now(UTC) + timedelta(seconds=15 * scale)
     await queue.put(replace(ATTEMPT, due=due), CAUSE)
     await waits.put(replace(SEND, due=due), CAUSE)
-    came = {WEBHOOK_DELIVER.name, DELIVER["smtp"].name}
-    while not came <= {*log.topics}:
+    topics = [WEBHOOK_DELIVER.name, DELIVER["smtp"].name]
+    while not {*topics} <= {*log.topics}:
         for effect in webhook_tiers.effect(queue), tiers.effect(waits):
             await worked_off(effect, log)
     for effect in webhook_tiers.effect(queue), tiers.effect(waits):
         await worked_off(effect, log)
-    for topic in came:
-        hops = [first(record.headers)["hops"] for record in log.topics[topic]]
-        assert len({*hops}) > 1
-        assert len({*log.ids(topic)}) == 1
+    return [(log.ids(topic), [record.header("hops") for record in log.topics[topic]]) for topic in topics]

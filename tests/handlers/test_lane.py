@@ -34,7 +34,7 @@ class Reading:
 
 @pytest.fixture
 async def lane() -> Lane:
-    documents = Documents(NobodysSnapshots(), "mailbox", 0, lambda kind, value: value)  # type: ignore[arg-type]
+    documents = Documents(NobodysSnapshots(), "mailbox", 0, lambda kind, value: value)  # type: ignore[arg-type] # it is asked for nothing
     return Lane(0, [TOPIC], documents)
 
 

@@ -168,6 +168,25 @@ async def test_work_that_comes_again_takes_no_permit_of_its_mailbox(house):
         assert not of(await house.history(send), AttemptDeferred)
 
 
+async def test_what_another_s_server_says_of_an_address_holds_up_nobody_who_has_it(house):
+    """Anybody can say at a server of their own that they are this address; only one of the two is."""
+    async with (
+        SmtpServer({"ada": {"password": "secret"}}) as theirs,
+        SmtpServer({"ada": {"password": "secret"}}) as ours,
+    ):
+        pretends = await house.connect("smtp", servers=own_server(theirs.plain_port, "ada", "secret"))
+        own = own_server(ours.plain_port, "ada", "secret")
+        mailbox = await house.connect("smtp", servers=own, address=pretends.address)
+        assert (mailbox.digest, mailbox.user != pretends.user) == (pretends.digest, True)
+        await theirs.fail("MAIL", reply="550 5.4.5 Daily user sending limit exceeded", times=100)
+        held = await house.send(pretends)
+        assert await deferred(house, [held], 1) == ({"daily_quota"}, False)
+        send = await house.send(mailbox)
+        await house.becomes(send, "sent", "deferred")
+        assert not of(await house.history(send), AttemptDeferred)
+        await house.tell(CancelSend(held, pretends.user, OWNER))
+
+
 async def test_looks_are_counted_among_what_gmail_allows(house):
     """Three sends are allowed; after one that had to be looked for there is room for one more only."""
     mailbox = await house.connect()

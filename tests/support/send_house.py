@@ -69,10 +69,11 @@ class SendHouse:
         servers: OwnServers | None = None,
         token: str = "",
         refresh: str = "refresh",
+        address: str = "",
     ) -> Mailbox:
         """A new mailbox, in the vault, in the tables, and at its provider."""
         connection, user = new_id("con"), user or new_id("usr")
-        address = f"{connection[4:]}@mail.test"
+        address = address or f"{connection[4:]}@mail.test"
         token = token or f"token-of-{connection}"
         granted = list(scopes if scopes is not None else DEFAULT_SCOPES[provider])
         if provider == "gmail":

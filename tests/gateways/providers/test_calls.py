@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
-from gateways.providers.calls import MAX_BYTES, PIECES_BYTES, CallFailed, Calls, json_object, retry_after
+from gateways.providers.calls import AT_ONCE, MAX_BYTES, PIECES_BYTES, CallFailed, Calls, json_object, retry_after
 from gateways.providers.egress import Egress
 from gateways.providers.measures import ProviderMeasures
 
@@ -248,6 +248,33 @@ async def test_what_had_left_before_there_was_no_answer_is_told(serve: Serve, co
         with pytest.raises(CallFailed) as caught:
             await calls.ask("gmail", "send", "POST", url, content=b"{}", seconds=SECONDS / 2)
     assert (caught.value.code, caught.value.sent) == (code, True)
+
+
+async def test_a_provider_that_is_silent_keeps_no_other_one_waiting() -> None:
+    came, all_came, held = 0, asyncio.Event(), asyncio.Event()
+
+    async def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal came
+        came += 1
+        if came == AT_ONCE:
+            all_came.set()
+        await held.wait()
+        writer.close()
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0, backlog=AT_ONCE)
+    silent = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    async with (
+        server,
+        calls_to(answer("200 OK")) as (_, quick, _),
+        Calls.opened(Egress(True), ProviderMeasures(CollectorRegistry()), TRUSTING, 30) as calls,
+    ):
+        asked = [asyncio.create_task(calls.ask("gmail", "send", "GET", silent)) for _ in range(AT_ONCE)]
+        async with asyncio.timeout(20):
+            await all_came.wait()
+        assert (await calls.ask("outlook", "send", "GET", quick, seconds=1)).status == 200
+        held.set()
+        ends = await asyncio.gather(*asked, return_exceptions=True)
+        assert {str(end) for end in ends} == {"unreachable"}
 
 
 async def test_what_has_not_left_is_told_as_well() -> None:

@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 import aiohttp
 import pytest
@@ -101,6 +101,36 @@ async def test_the_next_address_is_tried_where_one_does_not_answer(free_port: in
         connection.close()
     with pytest.raises(ConnectionRefusedError):
         await Egress(allow_private=True, resolve=names).connect(NAME, free_port)
+
+
+@contextmanager
+def silent_listener(address: str, port: int) -> Iterator[None]:
+    """Whoever connects hears nothing: the queue of those to be accepted is full."""
+    with ExitStack() as opened:
+        server = opened.enter_context(socket.socket())
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((address, port))
+        server.listen(0)
+        for _ in range(4):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((address, port))
+        yield
+
+
+async def test_an_address_that_is_silent_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateways.providers.egress.ADDRESS_SECONDS", 0.1)
+    async with listener() as (port, _):
+        with silent_listener("127.0.0.2", port):
+            for others in (["127.0.0.2"], ["127.0.0.3", "127.0.0.2", "127.0.0.2"]):
+                egress = Egress(allow_private=True, resolve=Names([*others, "127.0.0.1"]))
+                async with asyncio.timeout(2):
+                    connection = await egress.connect(NAME, port)
+                assert connection.getpeername()[0] == "127.0.0.1"
+                connection.close()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await Egress(allow_private=True, resolve=Names(["127.0.0.2"])).connect(NAME, port)
 
 
 async def test_a_name_without_addresses_is_unreachable() -> None:

@@ -1,5 +1,6 @@
 """Every form of a host that some program takes for a machine it should not reach, and what is left of it here."""
 
+import time
 from ipaddress import ip_address
 
 import pytest
@@ -204,3 +205,23 @@ def test_a_good_url_stays_as_it_is() -> None:
     assert str(plain_url("https://auth.example.org/t/a%2Fb?x=1&y=%20")) == "https://auth.example.org/t/a%2Fb?x=1&y=%20"
     assert str(plain_url("https://Bücher.example./token")) == "https://xn--bcher-kva.example/token"
     assert plain_url("http://auth.example.org/", http=True).scheme == "http"
+
+
+@pytest.mark.parametrize(
+    "form", ["https://{}/", "https://[:{}]/", "https://a@{}:443/", "//{}", "https://{}.example.org"]
+)
+def test_a_host_that_is_too_long_is_refused_before_it_is_mapped(form: str) -> None:
+    han = "".join(map(chr, range(0x4E00, 0x4E00 + 4_000)))
+    began = time.perf_counter()
+    with pytest.raises(HostNotAllowed):
+        plain_url(form.format(han))
+    with pytest.raises(HostNotAllowed):
+        plain_host(han)
+    assert time.perf_counter() - began < 1
+
+
+def test_a_host_may_be_as_long_as_names_are() -> None:
+    longest = ".".join(["a" * 63] * 3 + ["b" * 61])
+    assert plain_url(f"https://{longest}.:65535/").host == plain_host(f"{longest}.") == longest
+    with pytest.raises(HostNotAllowed):
+        plain_url(f"https://{longest}b/")
