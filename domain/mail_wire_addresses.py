@@ -21,6 +21,8 @@ _DOTS = re.compile("[.\u3002\uff0e\uff61]")
 #: IDNA 2008 keeps these two as they are (RFC 5894, 7.2): folded, they would name somebody else's domain.
 _KEPT: Final = frozenset("ßς")
 _LETTERS: Final = frozenset({"Ll", "Lo", "Lm", "Mn", "Mc", "Nd"})
+TOO_LONG: Final = "The domain is longer than domains are."
+NO_DOMAIN: Final = "The domain is not one that mail can be sent to."
 
 
 class NoAddress(ValueError):
@@ -30,6 +32,8 @@ class NoAddress(ValueError):
 def wire_address(address: str) -> str:
     """The address with its domain in A-labels (RFC 5890); ASCII unless the local part is not. Raises NoAddress."""
     local, at, domain = address.rpartition("@")
+    if len(domain) > LONGEST_DOMAIN:  # also before it is mapped, which takes time
+        raise NoAddress(TOO_LONG)
     if not at or not _LOCAL.fullmatch(local) or len(local.encode("utf-8", "replace")) > LONGEST_LOCAL:
         raise NoAddress("The part before the @ is not one that mail servers take.")
     if "=?" in local:  # to many a reader an encoded word, and so another address
@@ -49,7 +53,7 @@ def _domain(domain: str) -> str:
         return domain
     labels = [_label(label) for label in _DOTS.split(domain)]
     if len(found := ".".join(labels)) > LONGEST_DOMAIN:
-        raise NoAddress("The domain is longer than domains are.")
+        raise NoAddress(TOO_LONG)
     return found
 
 
@@ -61,8 +65,10 @@ def _label(label: str) -> str:
         label = unicodedata.normalize("NFKC", folded)
         if any(char != "-" and unicodedata.category(char) not in _LETTERS for char in label):
             raise NoAddress("The domain has characters that domains don't have.")
+        if len(label) > LONGEST_LABEL:  # encoded it is longer still, and to encode takes the square of its length
+            raise NoAddress(NO_DOMAIN)
         if not label.isascii():
             label = "xn--" + label.encode("punycode").decode("ascii")
     if not _LABEL.fullmatch(label) or len(label) > LONGEST_LABEL:
-        raise NoAddress("The domain is not one that mail can be sent to.")
+        raise NoAddress(NO_DOMAIN)
     return label

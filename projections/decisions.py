@@ -1,7 +1,7 @@
 """What came of commands that people gave: a row for each that was decided, for whoever could not be told in time.
 
 There is one read model for each context, since each folds one topic. Rows are kept for thirty days by the log's time. A mail
-that was asked for and taken on has none: it stands among the sends itself, under an id that derives from the command's.
+that was asked for and taken on has none where its id derives from the command's: it stands among the sends itself.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,6 +28,7 @@ from domain.send_events import (
     SendRedriven,
     SendRefused,
     SendRepeated,
+    SendRequested,
 )
 from domain.users import UserCreated, UserDeleted, UserRefused
 from domain.webhook_words import TEST
@@ -68,6 +69,7 @@ DECIDED: Final[Mapping[str, tuple[type, ...]]] = {
         ConnectionCommandRefused,
     ),
     topics.SEND_EVENTS.name: (
+        SendRequested,
         SendRefused,
         SendRepeated,
         SendMoved,
@@ -133,7 +135,7 @@ def _fold(table: str) -> Callable[["Connection[Any]", list[Folded]], Awaitable[N
         rows = [
             (seen.causation, seen.subject, *_said(seen.event), seen.partition, seen.position, seen.at)
             for seen in events
-            if seen.causation and not _is_told(seen.event)
+            if seen.causation and not _is_told(seen.event) and not _is_named_by(seen.causation, seen.event)
         ]
         if rows:
             await connection.execute(inserted, *columns(rows))
@@ -145,6 +147,15 @@ def _fold(table: str) -> Callable[["Connection[Any]", list[Folded]], Awaitable[N
 def _is_told(event: object) -> bool:
     """Whether it is a delivery that nobody asked for: something happened that an account is told of."""
     return isinstance(event, CallbackRequested) and event.callback.type != TEST
+
+
+def send_of(command: str) -> str:
+    """The id of the mail that this command asks for, unless an idempotency key had named it before."""
+    return f"snd_{command.removeprefix('cmd_')}"
+
+
+def _is_named_by(command: str, event: object) -> bool:
+    return isinstance(event, SendRequested) and event.send == send_of(command)
 
 
 def _said(event: Any) -> tuple[str | None, str | None]:

@@ -12,10 +12,11 @@ from domain.send_commands import KnownConnection
 Pool = asyncpg.Pool
 #: One row for each connection that is not revoked, and one where there is none; no row at all without the user.
 GROUNDS: Final = """
-select u.display_name, s.send, s.body_digest, s.scheduled_at, s.partition, s.position,
+select u.display_name, k.send, s.send, s.body_digest, s.scheduled_at, s.partition, s.position,
     c.connection, c.provider, c.account_digest, c.state, c.last_error is not null and c.state = 'active'
 from users u
 left join sends s on s.key_digest = $3 and s.user_id = u.user_id
+left join send_keys k on k.key_digest = $3
 left join connections c on c.user_id = u.user_id and c.state <> 'revoked'
 where u.user_id = $1 and u.account = $2 and u.deleted_at is null
 order by c.connected_at desc, c.connection desc
@@ -36,9 +37,13 @@ class Taken:
 @dataclass(frozen=True, slots=True)
 class Grounds:
     """The user's name, sealed under their data key, what their idempotency key stands for, and their connections that are
-    not revoked, the most recently connected first."""
+    not revoked, the most recently connected first.
+
+    `named` is the mail that the key names where it was asked for a moment ago, whether it stands for it by now or not.
+    """
 
     display_name: Sealed | None
+    named: str | None
     taken: Taken | None
     connections: list[KnownConnection] = field(default_factory=list)
 
@@ -48,6 +53,6 @@ async def grounds(pool: "Pool[Any]", account: str, user: str, key: Digest | None
     rows = await pool.fetch(GROUNDS, user, account, key)
     if not rows:
         return None
-    display_name, *taken = tuple(rows[0])[:6]
-    known = [KnownConnection(*tuple(row)[6:]) for row in rows if row["connection"] is not None]
-    return Grounds(display_name, Taken(*taken) if taken[0] is not None else None, known)
+    display_name, named, *taken = tuple(rows[0])[:7]
+    known = [KnownConnection(*tuple(row)[7:]) for row in rows if row["connection"] is not None]
+    return Grounds(display_name, named, Taken(*taken) if taken[0] is not None else None, known)

@@ -2,11 +2,12 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 from urllib.parse import quote
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -36,24 +37,43 @@ class Room:
         self.left = size
 
     @contextmanager
-    def holding(self, size: int) -> Iterator[None]:
+    def holding(self, size: int) -> Iterator["Held"]:
         """So many bytes are held until the block ends, however it ends. Raises a Problem (503) where there is no room."""
-        counted = size if size > UNCOUNTED_BYTES else 0
-        if counted > self.left:
-            raise problems.unavailable(CROWDED)
-        self.left -= counted
+        held = Held(self)
+        held.becomes(size)
         try:
-            yield
+            yield held
         finally:
-            self.left += counted
+            held.becomes(0)
+
+
+class Held:
+    """What one download has of a room."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._bytes = 0
+
+    def becomes(self, size: int) -> None:
+        """From now on it is so much. Raises a Problem (503) where there is no room."""
+        counted = size if size > UNCOUNTED_BYTES else 0
+        if counted - self._bytes > self._room.left:
+            raise problems.unavailable(CROWDED)
+        self._room.left -= counted - self._bytes
+        self._bytes = counted
 
 
 #: The room of this process.
 ROOM: Final = Room(HELD_BYTES)
 
 
-def download(request: Request, body: bytes, *, name: str, media_type: str, etag: str) -> Response:
-    """The bytes or the range that is asked for; `304` where the client has them. Raises a Problem (416)."""
+def download(
+    request: Request, read: Callable[[], Awaitable[bytes]], *, held: int, name: str, media_type: str, etag: str
+) -> Response:
+    """The bytes or the range that is asked for; `304` where the client has them, and nothing is read then.
+
+    `held` is how many bytes reading them takes up. What answers raises a Problem (416, 503) and what reading raises.
+    """
     headers = {
         "ETag": etag,
         "Cache-Control": "private, max-age=31536000, immutable",
@@ -63,27 +83,46 @@ def download(request: Request, body: bytes, *, name: str, media_type: str, etag:
     }
     if not_modified(request.headers, etag):
         return Response(status_code=304, headers=headers)
-    asked = byte_range(request.headers, len(body), etag)
-    status = 200
-    if asked is not None:
-        status = 206
-        headers["Content-Range"] = f"bytes {asked[0]}-{asked[1] - 1}/{len(body)}"
-        body = body[asked[0] : asked[1]]
-    return Slowly(body, status, headers, media_type if MEDIA_TYPE.fullmatch(media_type) else BYTES_TYPE)
+    said = {**headers, "Content-Type": media_type if MEDIA_TYPE.fullmatch(media_type) else BYTES_TYPE}
+    return Download(request.headers, read, held, said)
 
 
-class Slowly(Response):
-    """Sent in pieces no faster than they are read, so that a slow reader holds the body once, and not in a buffer again.
+class Download(Response):
+    """Read once there is room for it, and then sent.
 
-    Raises a Problem (503), before anything is sent, where this process holds as much for others as it may.
+    Raises a Problem (503), before anything is read, where this process holds as much for others as it may.
     """
+
+    def __init__(
+        self, asked: Headers, read: Callable[[], Awaitable[bytes]], held: int, headers: dict[str, str]
+    ) -> None:
+        super().__init__(headers=headers)
+        self._asked = asked
+        self._read = read
+        self._held = held
+        self._said = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
-        with ROOM.holding(len(self.body)):
-            await self._send_all(send)
+        with ROOM.holding(self._held) as held:
+            answer = self._answer(await self._read())
+            held.becomes(len(answer.body))
+            await answer.send_all(send)
 
-    async def _send_all(self, send: Send) -> None:
+    def _answer(self, body: bytes) -> "Slowly":
+        """Raises a Problem (416)."""
+        asked = byte_range(self._asked, len(body), self._said["ETag"])
+        if asked is None:
+            return Slowly(body, 200, self._said)
+        told = {**self._said, "Content-Range": f"bytes {asked[0]}-{asked[1] - 1}/{len(body)}"}
+        return Slowly(body[asked[0] : asked[1]], 206, told)
+
+
+class Slowly(Response):
+    """Sent in pieces no faster than they are read, so that a slow reader holds the body once, and not in a buffer again."""
+
+    async def send_all(self, send: Send) -> None:
+        """The whole answer."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         body = memoryview(self.body)
         for start in range(0, len(body), CHUNK_BYTES):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -14,7 +15,6 @@ from domain.mailbox_commands import DeleteMessage, ReadMessage
 from domain.scopes import KeyScope
 from gateways.http import message_lists, operations, problems
 from gateways.http.asking import ask
-from gateways.http.conditional import not_modified
 from gateways.http.downloads import download
 from gateways.http.mailboxes import OF_MAILBOX, PREFIX
 from gateways.http.message_lists import DEFAULT_LIMIT, LARGEST_LIMIT, MessageLists
@@ -193,20 +193,32 @@ class Messages:
     async def raw(self, request: Request) -> Response:
         """Every byte as it was received; ranges are answered."""
         _, _, row = await self._find(request)
-        etag = f'"{row.sha256}"'
-        body = b"" if not_modified(request.headers, etag) else await self._raw(row)
-        return download(request, body, name=f"{row.message}.eml", media_type="message/rfc822", etag=etag)
+        return download(
+            request,
+            partial(self._raw, row),
+            held=row.size,
+            name=f"{row.message}.eml",
+            media_type="message/rfc822",
+            etag=f'"{row.sha256}"',
+        )
 
     async def attachment(self, request: Request) -> Response:
         """Always a download, under a safe name; ranges are answered."""
         _, _, row = await self._find(request)
         told = _attachment(await self._content(row), request.path_params["index"])
-        etag, body = f'"{told["sha256"]}"', b""
-        if not not_modified(request.headers, etag):
-            raw = await self._raw(row)
+
+        async def read() -> bytes:
             # The same mail was read within our limits when it came in.
-            body = await asyncio.to_thread(mail.attachment_bytes, raw, told["index"])
-        return download(request, body, name=told["filename"], media_type=told["content_type"], etag=etag)
+            return await asyncio.to_thread(mail.attachment_bytes, await self._raw(row), told["index"])
+
+        return download(
+            request,
+            read,
+            held=row.size + told["size"],
+            name=told["filename"],
+            media_type=told["content_type"],
+            etag=f'"{told["sha256"]}"',
+        )
 
     async def _find(self, request: Request, scope: KeyScope = "mailboxes:read") -> tuple[Caller, MailboxRow, Whole]:
         services = self._services

@@ -128,6 +128,14 @@ async def request_permit(services: Services, found: Caller) -> Standing | None:
     return await _permit(services, services.request_limit, found.by)
 
 
+async def link_permit(services: Services, account: str) -> Standing | None:
+    """Takes one of the requests that links of this account have, all of them together; None where rates are off.
+
+    Raises a Problem (429).
+    """
+    return await _permit(services, services.request_limit, account)
+
+
 async def _permit(services: Services, limit: Limit, who: str) -> Standing | None:
     if not services.rates_on:
         return None

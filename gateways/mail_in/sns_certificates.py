@@ -36,9 +36,9 @@ from cryptography.x509 import (
 )
 from cryptography.x509.oid import NameOID
 
-from gateways.mail_in.single_flight import SingleFlight
 from gateways.mail_in.sns_http import Fetches, Unreachable
 from gateways.mail_in.sns_topics import Topic
+from gateways.single_flight import SingleFlight
 
 KEPT_FOR = timedelta(days=1)
 FAILURES_KEPT_FOR = timedelta(minutes=1)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from time import monotonic
 
-from gateways.mail_in.single_flight import SingleFlight
+from gateways.single_flight import SingleFlight
 
 _MOST = 50_000
 

@@ -4,6 +4,7 @@ import email
 import email.header
 import email.policy
 import email.utils
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -148,3 +149,24 @@ def test_what_is_no_address_is_not_written(address: str) -> None:
     with pytest.raises(NoAddress) as caught:
         wire_address(address)
     assert not address or address not in str(caught.value) or len(address) < 3
+
+
+#: Letters, each another.
+HAN = "".join(map(chr, range(0x4E00, 0x4E00 + 8_000)))
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [HAN + ".com", HAN[:64] + ".com", ".".join(HAN[:1000]), ".".join("ab" * 85_000), "\ufdfa" * 255, "a." * 85_000],
+)
+def test_a_domain_that_is_too_long_is_refused_before_it_is_encoded(domain: str) -> None:
+    began = time.perf_counter()
+    for _ in range(10):
+        with pytest.raises(NoAddress):
+            wire_address(f"a@{domain}")
+    assert time.perf_counter() - began < 1
+
+
+def test_a_domain_is_measured_as_it_is_mapped() -> None:
+    """Decomposed, letters are more characters than the label that they make."""
+    assert wire_address("a@" + "u\u0308" * 40 + ".example") == wire_address("a@" + "\xfc" * 40 + ".example")

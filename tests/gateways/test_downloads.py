@@ -29,11 +29,18 @@ ETAG = '"e"'
 
 
 async def large(request: Request) -> Response:
-    return download(request, LARGE, name="mail.eml", media_type="message/rfc822", etag=ETAG)
+    return _downloaded(request, LARGE)
 
 
 async def small(request: Request) -> Response:
-    return download(request, SMALL, name="mail.eml", media_type="message/rfc822", etag=ETAG)
+    return _downloaded(request, SMALL)
+
+
+def _downloaded(request: Request, body: bytes) -> Response:
+    async def read() -> bytes:
+        return body
+
+    return download(request, read, held=len(body), name="mail.eml", media_type="message/rfc822", etag=ETAG)
 
 
 @dataclass
@@ -52,15 +59,18 @@ class Served:
         )
         return answer.status, await answer.read()
 
-    async def begin(self) -> asyncio.StreamWriter:
+    async def begin(self, headers: bytes = b"") -> asyncio.StreamWriter:
         """Asks for the large one, and reads no further than the first bytes."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1024)
-        writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 20")
         return writer
 
+    async def has_left(self, size: int) -> bool:
+        return self.room.left == size
+
     async def is_empty(self) -> bool:
-        return self.room.left == ROOM_BYTES
+        return await self.has_left(ROOM_BYTES)
 
 
 ROOM_BYTES = len(LARGE) * 3 // 2
@@ -116,10 +126,13 @@ async def test_room_is_given_back_however_a_download_is_answered(
     await until(served.is_empty)
 
 
-async def test_a_range_takes_the_room_of_what_is_sent(served: Served) -> None:
-    slow = await served.begin()
-    assert await served.get(Range="bytes=0-99999") == (206, LARGE[:100_000])
+async def test_a_range_takes_the_room_of_the_whole_while_that_is_read_and_then_of_what_is_sent(served: Served) -> None:
+    slow = await served.begin(b"Range: bytes=0-15999999\r\n")
+    await until(lambda: served.has_left(ROOM_BYTES - 16_000_000))
+    assert (await served.get(Range="bytes=0-99999"))[0] == 503
     slow.transport.abort()
+    await until(served.is_empty)
+    assert await served.get(Range="bytes=0-99999") == (206, LARGE[:100_000])
     await until(served.is_empty)
 
 

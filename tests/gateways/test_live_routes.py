@@ -1,6 +1,5 @@
 """From the routes to the stream: what the API answers as a position is where `/v1/events` goes on from."""
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,15 +9,13 @@ import pytest
 
 from gateways.http.admission import Admission
 from gateways.http.live import Live
-from gateways.http.serving import server
-from gateways.local_ports import free_port
 from gateways.local_servers import Servers
 from tests.support.connected import person
 from tests.support.http_house import HttpHouse, bearer, http_house
 from tests.support.servers import create_database, drop_database
 from tests.support.sse_client import sse
 from tests.support.streamed_accounts import read
-from tests.support.streams_house import until
+from tests.support.streams_house import serving_live
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +32,8 @@ async def streaming(house: HttpHouse) -> AsyncIterator[str]:
     """Where the streams of this house are."""
     parts = house.house
     live = Live(Admission(house.services, parts.tail), parts.tail, parts.folded, parts.pool, parts.keyring)
-    await live.start()
-    serves = server(live, port=(port := free_port()))
-    running = asyncio.create_task(serves._serve())
-    await until(lambda: serves.started)
-    try:
-        yield f"http://127.0.0.1:{port}/v1/events"
-    finally:
-        await live.stop()
-        serves.should_exit = True
-        await running
+    async with serving_live(live) as url:
+        yield f"{url}/v1/events"
 
 
 async def test_a_sends_and_a_connections_position_is_where_the_stream_goes_on(house: HttpHouse) -> None:

@@ -155,7 +155,10 @@ async def test_while_nobody_decides_an_operation_tells_what_has_come_of_it(ada: 
             raise Unsettled(decision.command_id)
 
     slow: Any = Slow()
-    async with served(replace(services, send_decisions=slow, metrics=CollectorRegistry())) as url:
+    async with (
+        served(replace(services, send_decisions=slow, metrics=CollectorRegistry())) as url,
+        served(replace(services, send_decisions=slow, metrics=CollectorRegistry())) as other,
+    ):
 
         async def operation(status: str, **more: Any) -> dict[str, Any]:
             answered, body, headers = await house.asked("POST", SEND, ada.key, url=url, json=ada.mail(**more))
@@ -171,7 +174,8 @@ async def test_while_nobody_decides_an_operation_tells_what_has_come_of_it(ada: 
         assert (await ada.get(done["messageId"]))["id"] == done["messageId"]
         refused = await operation("refused", connectionId="con_" + "0" * 26)
         assert (refused["code"], refused["messageId"]) == ("no_active_connection", None)
-        racing = [house.asked("POST", SEND, ada.key, url=url, json=ada.mail(idempotencyKey="b")) for _ in range(8)]
+        body = ada.mail(idempotencyKey="b")
+        racing = [house.asked("POST", SEND, ada.key, url=one, json=body) for one in (url, other) * 4]
         pending = [
             headers["Location"] for _, body, headers in await asyncio.gather(*racing) if body["status"] == "pending"
         ]

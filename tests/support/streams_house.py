@@ -231,17 +231,24 @@ class StreamsHouse:
         live = Live(
             self.admission, self.tail, self.folded, self.pool, self.keyring, bounds=Bounds(**bounds), metrics=metrics
         )
-        await live.start()
-        port = free_port()
-        serves = server(live, port=port)
-        serving = asyncio.create_task(serves._serve())
-        await until(lambda: serves.started)
-        try:
-            yield Serving(live, f"http://127.0.0.1:{port}", metrics)
-        finally:
-            await live.stop()
-            serves.should_exit = True
-            await serving
+        async with serving_live(live) as url:
+            yield Serving(live, url, metrics)
+
+
+@asynccontextmanager
+async def serving_live(live: Live) -> AsyncIterator[str]:
+    """The URL of a server of our own kind with these streams."""
+    await live.start()
+    port = free_port()
+    serves = server(live, port=port)
+    serving = asyncio.create_task(serves._serve())
+    await until(lambda: serves.started)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await live.stop()
+        serves.should_exit = True
+        await serving
 
 
 class HeldBack:
@@ -356,7 +363,7 @@ def _services(house: StreamsHouse, request_limit: Limit | None) -> Services:
     )
 
 
-async def until(true: Callable[[], bool], *, seconds: float = 10) -> None:
+async def until(true: Callable[[], bool], *, seconds: float = 30) -> None:
     """Returns as soon as it is true; raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while not true():

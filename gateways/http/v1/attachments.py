@@ -4,6 +4,7 @@ An attachment's name and bytes are sealed under its user's data key, for `place(
 """
 
 import re
+from functools import partial
 from typing import Final
 
 from fastapi import APIRouter
@@ -13,7 +14,6 @@ from starlette.responses import Response
 from domain.attachments import AttachmentRefused, DeleteAttachment
 from gateways.http import problems
 from gateways.http.asking import read_back, settled
-from gateways.http.conditional import not_modified
 from gateways.http.downloads import download
 from gateways.http.operations import AFTER_PARAMETER, SAME, TEXT, declare, list_response, parameter
 from gateways.http.parameters import USER_ID
@@ -37,7 +37,7 @@ from gateways.http.v1.pending import UPLOAD as UPLOADED
 from gateways.http.v1.queries import query_of
 from gateways.http.v1.shapes import USER
 from gateways.http.v1.users import API_KEY, NO_STORE, OF_ACCOUNT, POSITION
-from gateways.http.who import account_caller
+from gateways.http.who import account_caller, link_permit
 from gateways.log.decisions import Asked
 from gateways.stores.sealing import place
 from projections import attachments
@@ -214,11 +214,10 @@ class Files:
         data_key = (await self._services.keyring.get([row.user])).get(row.user)
         if data_key is None:
             raise Problem("gone", ERASED)
-        etag, body = f'"{row.sha256}"', b""
-        if not not_modified(request.headers, etag):
-            at = place("attachment", row.attachment, "content")
-            body = await self._services.blobs.read(row.blob, data_key, at)
-        return download(request, body, name=name_of(row, data_key), media_type=row.mime, etag=etag)
+        read = partial(self._services.blobs.read, row.blob, data_key, place("attachment", row.attachment, "content"))
+        return download(
+            request, read, held=row.size, name=name_of(row, data_key), media_type=row.mime, etag=f'"{row.sha256}"'
+        )
 
     async def delete(self, request: Request) -> Response:
         """It is neither listed nor sent any more. A send that names it already goes out with it, and keeps it."""
@@ -233,7 +232,7 @@ class Files:
         return Response(status_code=204, headers={LOG_POSITION: decision.log_position})
 
     async def _linked(self, request: Request) -> AttachmentRow:
-        """The attachment that a signed link opens. Raises a Problem (403)."""
+        """The attachment that a signed link opens, at its account's expense. Raises a Problem (403, 429)."""
         said = request.query_params
         found: str = request.path_params["attachment_id"]
         row = await attachments.kept(self._services.pool, found) if ATTACHMENT_ID.fullmatch(found) else None
@@ -241,6 +240,7 @@ class Files:
             raise refused_link()
         expires, signature = said.get("expires", ""), said.get("signature", "")
         check_link(self._services.keyset, row.attachment, row.account, expires=expires, signature=signature)
+        request.scope["rate"] = await link_permit(self._services, row.account)
         return row
 
     async def _row(self, account: str, attachment: str) -> AttachmentRow:

@@ -23,9 +23,14 @@ class Faults:
     def __init__(self) -> None:
         self._found: list[Fault] = []
 
+    @property
+    def full(self) -> bool:
+        """Whether nothing more would be told."""
+        return len(self._found) >= MOST_FAULTS
+
     def add(self, pointer: str, message: str) -> None:
         """`pointer` is a JSON Pointer into the body (`/email`), or `/query/…` or `/headers/…`; `message` a sentence."""
-        if len(self._found) < MOST_FAULTS:
+        if not self.full:
             self._found.append(Fault(pointer, message))
 
     def tried(self, read: Callable[[], Read]) -> Read | None:

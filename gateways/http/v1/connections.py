@@ -19,7 +19,7 @@ from gateways.http.asking import settled
 from gateways.http.edge import Shortcut
 from gateways.http.operations import AFTER_PARAMETER, SAME, TEXT, declare, list_response, parameter
 from gateways.http.parameters import CONNECTION_ID, USER_ID
-from gateways.http.positions import LOG_POSITION, after_position
+from gateways.http.positions import LOG_POSITION, after_position, list_position
 from gateways.http.services import Services
 from gateways.http.v1 import pages
 from gateways.http.v1.bodies import Faults
@@ -130,16 +130,18 @@ class Connected:
         self._remembered = Remembered(services.folded, (connections.PROJECTION.name, users.PROJECTION.name))
 
     async def list_all(self, request: Request) -> Response:
-        """The connections of all the account's users, or of one of them, the newest first."""
+        """The connections of all the account's users, or of one of them, the newest first. `X-Log-Position` is where the
+        stream of `GET /v1/events` goes on from what is listed here."""
         caller = await account_caller(self._services, request, "connections:read")
         await after_position(self._services, request)
-        key = caller.owner, request.scope["query_string"]
+        # A page that is remembered is as new as this: what is heard of later makes it be forgotten.
+        key, position = (caller.owner, request.scope["query_string"]), list_position(self._services)
         page = self._remembered.page(key)
         if page is None:
             version = self._remembered.version
             page = await self._page(caller.owner, _wanted(request))
             self._remembered.keep(key, page, version)
-        return list_response(request, *page)
+        return list_response(request, *page, position)
 
     async def _page(self, owner: str, wanted: Wanted) -> Page:
         rows = await connections.of_account(

@@ -7,6 +7,8 @@ which knows of keys that the tables don't have yet. Where no send came of the re
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -31,7 +33,9 @@ from gateways.http.v1.send_bodies import Wanted, read_send, when
 from gateways.http.v1.send_sizes import MOST_ENCODED, size_of
 from gateways.http.who import Caller
 from gateways.log.command_log import NotPromised
-from gateways.log.decisions import Asked, Decision
+from gateways.log.decisions import SETTLE_SECONDS, Asked, Decision
+from gateways.single_flight import SingleFlight
+from gateways.stores import send_keys
 from gateways.stores.sealing import Unsealable, place, seal, unseal
 from projections import attachments, send_grounds, send_lists, sends
 from projections.send_grounds import Grounds, Taken
@@ -44,6 +48,8 @@ log = logging.getLogger(__name__)
 ROUTE: Final = "POST /v1/messages/send"
 #: Characters of a body beyond which its plain text is made beside everything else: it may take a good part of a second.
 LONG_BODY: Final = 65_536
+#: Seconds that a repetition waits for the one before it.
+TURN_SECONDS: Final = SETTLE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +62,33 @@ class Made:
     replayed: bool = False
 
 
-async def make_send(services: Services, request: Request, caller: Caller) -> Made:
-    """Asks for what the request's body says. Raises a Problem, and what Decisions.ask raises."""
+async def make_send(services: Services, request: Request, caller: Caller, turns: SingleFlight) -> Made:
+    """Asks for what the request's body says. Raises a Problem, and what Decisions.ask raises.
+
+    Of those that are asked under one key at once, one goes on and the others see what it left behind.
+    """
     wanted = await read_send(request, services.egress)
-    account, user, digest = caller.owner, wanted.user, services.keyset.digest
-    key = digest("idempotency", account, user, ROUTE, wanted.key) if wanted.key else None
-    body = digest("idempotency", "request", account, ROUTE, wanted.said)
+    digest = services.keyset.digest
+    if wanted.key is None:
+        return await _make(services, request, caller.owner, wanted, None)
+    key = digest("idempotency", caller.owner, wanted.user, ROUTE, wanted.key)
+    async with _turn(turns(key)):
+        return await _make(services, request, caller.owner, wanted, key)
+
+
+@asynccontextmanager
+async def _turn(lock: asyncio.Lock) -> AsyncIterator[None]:
+    """Alone, or after a while not: where nothing is decided every caller is told so in time."""
+    async with AsyncExitStack() as stack:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TURN_SECONDS):
+                await stack.enter_async_context(lock)
+        yield
+
+
+async def _make(services: Services, request: Request, account: str, wanted: Wanted, key: Digest | None) -> Made:
+    user = wanted.user
+    body = services.keyset.digest("idempotency", "request", account, ROUTE, wanted.said)
     known = await send_grounds.grounds(services.pool, account, user, key) if USER_ID.fullmatch(user) else None
     if known is None:
         raise problems.no_such_user()
@@ -71,17 +98,19 @@ async def make_send(services: Services, request: Request, caller: Caller) -> Mad
     data_key = (await services.keyring.get([user])).get(user)
     if data_key is None:
         raise problems.no_such_user()
-    send = new_id("snd")
+    own = new_id("snd")
     message = await _message(services, account, wanted, known, data_key)
-    message_id = f"<{send}@{services.mail_domain}>"
-    size = _size(message, send, message_id, _most(known, wanted))
-    await _permit(services, request, user)
-    sealed, blob = await _sealed(services, user, send, message, data_key)
+    size = _size(message, own, _message_id(services, own), _most(known, wanted))
+    send = known.named
+    if send is None:  # else the one who asked first has paid for it
+        await _permit(services, request, user)
+        send = await send_keys.named(services.pool, key, own) if key else own
+    sealed, blob = await _sealed(services, f"{user}/{own}.{BLOB_FIELD}", send, message, data_key)
     command = RequestSend(
         send=send,
         user=user,
         owner=account,
-        message_id=message_id,
+        message_id=_message_id(services, send),
         body=body,
         recipients=len(wanted.recipients),
         attachments=wanted.attachments,
@@ -96,12 +125,15 @@ async def make_send(services: Services, request: Request, caller: Caller) -> Mad
         callback=seal(data_key, wanted.callback.encode(), place("send", send, "callback")) if wanted.callback else None,
         scale=services.retry_scale,
     )
-    return await _decided(services, request, command)
+    return await _decided(services, request, command, f"cmd_{own.removeprefix('snd_')}")
 
 
-async def _decided(services: Services, request: Request, command: RequestSend) -> Made:
-    # Whoever is not told in time asks for the command: its id and the mail's are one.
-    command_id = f"cmd_{command.send.removeprefix('snd_')}"
+def _message_id(services: Services, send: str) -> str:
+    return f"<{send}@{services.mail_domain}>"
+
+
+async def _decided(services: Services, request: Request, command: RequestSend, command_id: str) -> Made:
+    # Whoever is not told in time asks for the command: its id and the mail's are one, unless the key named another mail.
     asked = Asked(topics.SEND_COMMANDS.name, command.user, command.send, command, sends.PROJECTION.name, command_id)
     try:
         decision = await settled(services.send_decisions, request, asked)
@@ -237,13 +269,15 @@ async def _permit(services: Services, request: Request, user: str) -> None:
 
 
 async def _sealed(
-    services: Services, user: str, send: str, message: SendMessage, data_key: bytes
+    services: Services, blob: str, send: str, message: SendMessage, data_key: bytes
 ) -> tuple[Sealed | None, str | None]:
-    """The mail for the command, or the blob that holds it, which is durable then. Raises a Problem (503)."""
+    """The mail for the command, or the `blob` that holds it, which is durable then. Raises a Problem (503).
+
+    Nobody else may write a blob of this name: it is destroyed again where nothing comes of it.
+    """
     plain, at = orjson.dumps(message), place("send", send, BLOB_FIELD)
     if len(plain) <= MOST_IN_EVENT:
         return seal(data_key, plain, at), None
-    blob = f"{user}/{send}.{BLOB_FIELD}"
     try:
         await services.blobs.put(blob, BytesIO(plain), data_key, at)
     except OSError as error:

@@ -139,8 +139,8 @@ class Operations:
         return Found("pending")
 
     async def _send(self, named: Named, caller: Caller) -> Found | None:
-        """The mail that was asked for, which has its id of the command."""
-        pool, send = self._services.pool, f"snd_{named.command.removeprefix('cmd_')}"
+        """The mail that was asked for, where it has its id of the command."""
+        pool, send = self._services.pool, decisions.send_of(named.command)
         row = await send_lists.by_id(pool, caller.owner, send)
         if row is not None:
             return Found("done", send, position=position_text(named.kind.events, row.partition, row.position + 1))

@@ -19,7 +19,7 @@ from gateways.http.edge import Shortcut
 from gateways.http.json_bodies import json_object
 from gateways.http.operations import json_response, list_response
 from gateways.http.parameters import USER_ID
-from gateways.http.positions import LOG_POSITION, after_position
+from gateways.http.positions import LOG_POSITION, after_position, list_position
 from gateways.http.problems import Problem
 from gateways.http.services import Services
 from gateways.http.v1 import pages
@@ -35,6 +35,7 @@ from gateways.http.v1.send_waits import Ends, preferred_wait
 from gateways.http.v1.users import NO_STORE
 from gateways.http.who import account_caller
 from gateways.log.decisions import Asked, Decision
+from gateways.single_flight import SingleFlight
 from projections import send_grounds, send_lists, sends
 from projections.send_lists import SendRow
 from schemas import topics
@@ -44,7 +45,10 @@ SEND_ID: Final = re.compile(f"snd_[{ALPHABET}]{{26}}")
 STATUSES: Final = get_args(Status)
 QUERY: Final = ("userId", "status", "offset", *pages.NAMES)
 TOO_LATE: Final = "It is on its way, or has ended otherwise: look at its `status`."
-NOT_ENDED: Final = "Only what failed, was given up or is uncertain is tried again: look at its `status`."
+NOT_ENDED: Final = (
+    "Only what failed, was given up or is uncertain is tried again, and not what was tried again in the meantime: look at "
+    "its `status`."
+)
 
 
 def routes(services: Services, mails: "Mails") -> APIRouter:
@@ -65,12 +69,13 @@ class Mails:
         self._services = services
         self._shown = SendsShown(services)
         self._ends = Ends(services)
+        self._turns = SingleFlight()
 
     async def send(self, request: Request) -> Response:
         """The answer comes once it is on record; what becomes of it is told by its message, by webhooks and by streams."""
         services = self._services
         caller = await account_caller(services, request, "sends:write")
-        made = await make_send(services, request, caller)
+        made = await make_send(services, request, caller, self._turns)
         headers = {**NO_STORE, "Location": f"{PATH}/{made.send}", LOG_POSITION: made.log_position}
         if made.replayed:
             headers["Idempotency-Replayed"] = "true"
@@ -87,7 +92,8 @@ class Mails:
         return json_response({"messageId": send, "status": status}, 202, headers)
 
     async def list_all(self, request: Request) -> Response:
-        """Those of all the account's users, or of one of them, the newest first."""
+        """Those of all the account's users, or of one of them, the newest first. `X-Log-Position` is where the stream of
+        `GET /v1/events` goes on from what is listed here."""
         services = self._services
         caller = await account_caller(services, request, "sends:read")
         faults = Faults()
@@ -99,6 +105,7 @@ class Mails:
         offset = faults.tried(lambda: parameters.whole_number(request, "offset", least=0)) or 0
         faults.refuse()
         await after_position(services, request)
+        position = list_position(services)
         user = said.get("userId")
         rows = await send_lists.of_account(
             services.pool,
@@ -111,7 +118,7 @@ class Mails:
             before=before,
         )
         last = rows[limit - 1].send if len(rows) > limit else None
-        return list_response(request, *pages.page(await self._shown.all(rows[:limit]), last))
+        return list_response(request, *pages.page(await self._shown.all(rows[:limit]), last), position)
 
     async def show(self, request: Request) -> Response:
         """Its state, when it is tried next, and what came of each attempt."""
@@ -159,7 +166,8 @@ class Mails:
         known = await send_grounds.grounds(services.pool, row.owner, row.user, None)
         if known is None:
             raise problems.not_found()
-        command = RedriveSend(row.send, row.user, row.owner, caller.by, known.connections, services.retry_scale)
+        about = (row.send, row.user, row.owner)
+        command = RedriveSend(*about, caller.by, known.connections, services.retry_scale, row.attempt)
         decision = await self._decided(request, row, command)
         headers = {**NO_STORE, "Location": f"{PATH}/{row.send}", LOG_POSITION: decision.log_position}
         after = await read_back(self._row(row.owner, row.send))

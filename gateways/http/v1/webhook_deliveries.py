@@ -34,6 +34,7 @@ from gateways.http.v1.webhook_shapes import (
 )
 from gateways.http.v1.webhooks import OF_ONE, PREFIX, WEBHOOK_PARAMETER, enabled, row_of, webhook_id
 from gateways.http.who import Caller, account_caller
+from gateways.log.command_log import NotPromised, OutcomeUnknown
 from gateways.log.decisions import Asked
 from projections import deliveries
 from projections.deliveries import DeliveryRow
@@ -50,7 +51,7 @@ STATUS_PARAMETER: Final = parameter(
 QUERY: Final = ("status", *pages.NAMES)
 #: Deliveries that one request sends once more, and how many of them are asked for together.
 MOST_RESENT: Final = 1000
-TOGETHER: Final = 100
+TOGETHER: Final = 20
 
 
 def routes(services: Services) -> APIRouter:
@@ -111,18 +112,37 @@ class Told:
         return await resent(services, request, caller, row)
 
     async def resend_since(self, request: Request) -> Response:
-        """At most a thousand at a time; where there are more, `next` says from when on to ask again."""
+        """At most a thousand at a time; where there are more, or not all could be taken on, `next` says from when on to ask
+        again."""
         services = self._services
         caller = await account_caller(services, request, "webhooks:write")
         endpoint = (await enabled(services, caller, webhook_id(request))).endpoint
         since, status = _since(await json_object(request))
         rows = await deliveries.since(services.pool, endpoint, since, limit=MOST_RESENT + 1, status=status)
-        now, more = rows[:MOST_RESENT], rows[MOST_RESENT:]
-        for start in range(0, len(now), TOGETHER):
-            await asyncio.gather(*[self._ask(request, caller, row) for row in now[start : start + TOGETHER]])
-        return json_response(
-            {"count": len(now), "next": stamp(more[0].created_at) if more else None}, 202, dict(NO_STORE)
-        )
+        count, left = await self._ask_all(request, caller, rows[:MOST_RESENT])
+        further = left or rows[MOST_RESENT:]
+        said = {"count": count, "next": stamp(further[0].created_at) if further else None}
+        return json_response(said, 202, dict(NO_STORE))
+
+    async def _ask_all(
+        self, request: Request, caller: Caller, rows: list[DeliveryRow]
+    ) -> tuple[int, list[DeliveryRow]]:
+        """How many are sent once more, and those from the first on that is not.
+
+        Raises what the log raises where it is none: of what is said to have failed nothing may have happened.
+        """
+        count = 0
+        for start in range(0, len(rows), TOGETHER):
+            some = rows[start : start + TOGETHER]
+            said = await asyncio.gather(*[self._ask(request, caller, row) for row in some], return_exceptions=True)
+            failed = {number: one for number, one in enumerate(said) if one is not None}
+            count += len(some) - len(failed)
+            if failed:
+                worst = max(failed.values(), key=lambda one: not isinstance(one, NotPromised))
+                if count == 0 or not isinstance(worst, NotPromised | OutcomeUnknown):
+                    raise worst
+                return count, rows[start + min(failed) :]
+        return count, []
 
     async def _ask(self, request: Request, caller: Caller, row: DeliveryRow) -> None:
         """Once the command is in the log it will be sent: nobody waits for it."""

@@ -1,14 +1,17 @@
 """What was told of a mail, to endpoints and to its own callback, can be looked at and sent again by the mail (E-05)."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from gateways.log.command_log import NotPromised, OutcomeUnknown
 from schemas.ids import new_id
 from tests.support.connected import Person, person
-from tests.support.http_house import bearer
+from tests.support.http_house import bearer, served
 from tests.support.webhook_house import WebhookHouse, answering, receiving, verified
 
 CALLBACKS = "/v1/webhooks/callbacks/deliveries"
@@ -119,3 +122,52 @@ async def nobody_else_sees_them(house: WebhookHouse, ada: Person, send: str, del
         assert {one["pointer"] for one in (await answer.json())["errors"]} == {"/query/status", "/query/limit"}
     await house.ask("delete", f"/v1/users/{ada.id}", ada.key, 204)
     assert (await house.ask("get", where, ada.key, 404))["code"] == "not_found"
+
+
+class Failing:
+    """A log of commands that takes so many of them, and then promises nothing."""
+
+    def __init__(self, takes: int, fails: Exception) -> None:
+        self._left = takes
+        self._fails = fails
+        self.taken: list[str] = []
+
+    async def command(self, *_: Any, subject: str, **__: Any) -> None:
+        await asyncio.sleep(0)
+        if self._left == 0:
+            raise self._fails
+        self._left -= 1
+        self.taken.append(subject)
+
+
+async def test_what_could_not_be_sent_again_is_told_and_can_be_asked_for_from_there(
+    house: WebhookHouse, ada: Person
+) -> None:
+    async with receiving() as receiver:
+        hook = await house.webhook(ada.key, receiver.url)
+        early = await house.test(ada.key, hook)
+        await receiver.has(1)
+        services, wanted = house.http.services, [early, *(new_id("whd") for _ in range(250))]
+        await services.pool.execute(
+            "insert into deliveries select (jsonb_populate_record(d, jsonb_build_object('delivery', e.id, "
+            "'created_at', d.created_at + e.nth * interval '1 millisecond', 'position', d.position + e.nth))).* "
+            "from deliveries d, unnest($2::text[]) with ordinality as e(id, nth) where d.delivery = $1",
+            early, wanted[1:],
+        )  # fmt: skip
+        where, since = f"/v1/webhooks/{hook['id']}/resend", "2026-01-01T00:00:00Z"
+
+        async def resent(log: Any, since: str) -> tuple[int, dict[str, Any]]:
+            async with served(replace(services, command_log=log, metrics=CollectorRegistry())) as url:
+                said = {"json": {"since": since}, "headers": bearer(ada.key)}
+                async with house.http.http.post(url + where, **said) as answer:
+                    return answer.status, await answer.json(content_type=None)
+
+        for fails, code in ((NotPromised("away"), "unavailable"), (OutcomeUnknown("lost"), "outcome_unknown")):
+            status, body = await resent(Failing(0, fails), since)
+            assert (status, body["code"]) == (503, code)
+            first = Failing(150, fails)
+            status, body = await resent(first, since)
+            assert (status, body["count"], first.taken) == (202, 150, wanted[:150])
+            second = Failing(1000, fails)
+            assert await resent(second, body["next"]) == (202, {"count": 101, "next": None})
+            assert second.taken == wanted[150:]
