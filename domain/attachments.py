@@ -84,7 +84,9 @@ class AttachmentUsed:
 
 @dataclass(frozen=True, slots=True)
 class AttachmentDeleted:
-    """It is neither listed nor named any more. `blob` is to be destroyed; null where a send still has the bytes."""
+    """It is neither listed nor named any more. `blob` is to be destroyed, unless a send that was asked for before still names
+    it; null where a send has the bytes already.
+    """
 
     account: str
     user: str
