@@ -22,9 +22,10 @@ SPREAD_ASKED: Final = 0.05
 #: The shortest of all waits: a provider that asks for none is not asked again in the same moment.
 SHORTEST: Final = timedelta(seconds=1)
 #: Waits in a row that a provider asked for, after which it is asked less often than it says: from a second on, twice as long
-#: each time, up to this.
+#: each time, up to this; and where something is wrong with it, up to the other.
 PATIENT: Final = 10
 LONGEST_FLOOR: Final = timedelta(minutes=1)
+LONGEST_FLOOR_AT_FAULT: Final = timedelta(minutes=10)
 #: What was dispatched, or is due, and shows no sign of life for so long is dispatched again.
 OVERDUE: Final = timedelta(minutes=2)
 #: Waits up to this are waited for in a topic, longer ones by a timer alone.
@@ -39,13 +40,24 @@ SPARE: Final = timedelta(seconds=30)
 
 
 def next_try(
-    send: str, failures: int, now: datetime, *, counted: bool, retry_after: float | None, scale: float
+    send: str,
+    failures: int,
+    now: datetime,
+    *,
+    counted: bool,
+    retry_after: float | None,
+    scale: float,
+    at_fault: bool = False,
 ) -> datetime:
-    """When to try again after so many failures of this kind, counted from 1. What a provider asks for is not scaled."""
+    """When to try again after so many failures of this kind, counted from 1. What a provider asks for is not scaled.
+
+    `at_fault`: it asked for the wait because something is wrong with it, and not to hold a limit.
+    """
     spread = share_of(f"{send}/{failures}")
     if retry_after is not None:
         asked = timedelta(seconds=min(max(retry_after, 0), LONGEST_WAIT.total_seconds()))
-        floor = min(SHORTEST * 2 ** min(max(0, failures - PATIENT), 16), LONGEST_FLOOR)
+        longest = LONGEST_FLOOR_AT_FAULT if at_fault else LONGEST_FLOOR
+        floor = min(SHORTEST * 2 ** min(max(0, failures - PATIENT), 16), longest)
         return after(now, max(asked, floor * scale) * (1 + SPREAD_ASKED * spread))
     wait = BASE * 2 ** min(failures - 1, 16)
     return after(now, (wait if counted else min(wait, LONGEST_OWN)) * scale * (1 + SPREAD * spread))

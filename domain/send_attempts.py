@@ -186,7 +186,7 @@ def _deferred(
     """Tried again, unless its attempts are used up, or it has waited for a day. A wait that the provider asked for is no
     attempt, whatever was wrong with it."""
     # A short one, asked for again and again, would use up all attempts within seconds.
-    counted = counted and retry_after is None
+    at_fault, counted = counted, counted and retry_after is None
     assert send.connection is not None
     assert send.provider is not None
     assert send.mailbox is not None
@@ -200,7 +200,9 @@ def _deferred(
         return [failed, ended(send, dead)]
     failures = (send.counted if counted else send.waits) + 1
     scale = command.scale
-    next_at = retry.next_try(command.send, failures, now, counted=counted, retry_after=retry_after, scale=scale)
+    next_at = retry.next_try(
+        command.send, failures, now, counted=counted, retry_after=retry_after, scale=scale, at_fault=at_fault
+    )
     if since is not None:
         next_at = min(next_at, since + retry.LONGEST_WAIT)
     return [

@@ -39,6 +39,9 @@ class CaughtUp:
         self._topic = topic
         self._inputs = [name for name, truth in DECIDED_IN.items() if truth == topic]
         self._earlier: Reading | None = None
+        #: Who waits asks for all who do. When it last held all that had been asked for, and until when nobody waits again.
+        self._waiting = asyncio.Lock()
+        self._held_at = self._in_vain_until = float("-inf")
 
     async def staleness(self) -> float | None:
         """The read model holds what follows from everything that was asked for until so many seconds ago.
@@ -54,13 +57,24 @@ class CaughtUp:
         return None
 
     async def catches_up(self, *, seconds: float) -> bool:
-        """Whether it holds, within so many seconds, what follows from everything that was asked for until now."""
-        now = await self._read()
-        while not await self._holds(now):
-            if asyncio.get_running_loop().time() >= now.at + seconds:
-                return False
-            await asyncio.sleep(LOOK_SECONDS)
-        return True
+        """Whether it holds, within so many seconds, what follows from everything that was asked for until now.
+
+        After a wait in vain nobody waits for as long again: the first look is the only one.
+        """
+        asked_at = asyncio.get_running_loop().time()
+        async with self._waiting:
+            if self._held_at >= asked_at:
+                return True
+            now = await self._read()
+            patient = asked_at > self._in_vain_until
+            while not await self._holds(now):
+                looked_at = asyncio.get_running_loop().time()
+                if not patient or looked_at >= asked_at + seconds:
+                    self._in_vain_until = looked_at + seconds if patient else self._in_vain_until
+                    return False
+                await asyncio.sleep(LOOK_SECONDS)
+            self._held_at = now.at
+            return True
 
     async def _read(self) -> Reading:
         at = asyncio.get_running_loop().time()

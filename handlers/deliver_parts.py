@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from domain.connection_events import Call, Provider
 from domain.delivery import Answer, Found
@@ -127,6 +127,11 @@ class NoPermit(Exception):
         self.seconds = seconds
 
 
+#: Seconds for which the decider is waited for beyond an attempt's end: what cuts off the attempt comes first, and says
+#: whether there is a doubt.
+NOTE_SECONDS: Final = 1.0
+
+
 class Notes:
     """What one attempt has on record; see `Notes` of the providers' interface.
 
@@ -152,8 +157,9 @@ class Notes:
         await self._on_record(noted, DraftRecorded)
         self.draft_id, self.draft_message = draft, message
 
-    async def transmission(self) -> None:
+    async def transmission(self, *, left: bool = False) -> None:
         """Raises NotGranted."""
+        self.touched = self.touched or left
         noted = NoteTransmission(self._granted.send, self._granted.user, self._granted.attempt)
         await self._on_record(noted, TransmissionStarted)
 
@@ -162,7 +168,7 @@ class Notes:
 
     async def _on_record(self, command: Any, wanted: type) -> None:
         try:
-            answer = await self._decider.ask(command, self._trace, until=self._ends_at)
+            answer = await self._decider.ask(command, self._trace, until=self._ends_at + NOTE_SECONDS)
         except Exception as error:
             # It may be on record all the same. Then a timer doubts it, and the provider is asked.
             raise NotGranted("the decider does not answer") from error

@@ -18,6 +18,10 @@ THREADS: Final = 64
 THREADS_OF_A_DOMAIN: Final = 8
 #: Seconds that anybody waits for a name.
 LOOKUP_SECONDS: Final = 5.0
+#: Labels below which a country gives out names, as it does in co.uk; anybody can own another short one.
+REGISTRIES: Final = frozenset(
+    ("ac", "co", "com", "edu", "go", "gob", "gouv", "gov", "ltd", "mil", "ne", "net", "nom", "or", "org", "plc", "sch")
+)
 SILENT: Final = "The host's name servers do not answer."
 
 #: Family and socket address of each address that a host has.
@@ -97,7 +101,7 @@ async def _in_a_thread(host: str) -> Any:
 def _domain(host: str) -> str:
     """That in which one owner makes names: two labels, or three where a country gives out those below its second (co.uk)."""
     labels = host.split(".")[-3:]
-    of_country = len(labels) == 3 and len(labels[-1]) == 2 and len(labels[-2]) <= 3
+    of_country = len(labels) == 3 and len(labels[-1]) == 2 and labels[-2] in REGISTRIES
     return ".".join(labels if of_country else labels[-2:])
 
 

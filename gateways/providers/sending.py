@@ -30,8 +30,11 @@ class Notes(Protocol):
         """The draft is on record when this returns; `message` is the id of the message within it."""
         ...
 
-    async def transmission(self) -> None:
-        """It is on record, when this returns, that bytes which send the mail may leave without a draft."""
+    async def transmission(self, *, left: bool = False) -> None:
+        """It is on record, when this returns, that bytes which send the mail may leave without a draft.
+
+        `left`: they may have left already, so that it is in doubt however this ends.
+        """
         ...
 
     def seconds_left(self) -> float:

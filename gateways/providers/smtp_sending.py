@@ -62,7 +62,7 @@ class SmtpSending:
             except Settled as settled:
                 answer = settled.answer
             except AnsweredEarly:
-                await notes.transmission()
+                await notes.transmission(left=True)
                 answer = InDoubt("answer_unreadable")
             outcome.is_(_name(answer))
             return answer

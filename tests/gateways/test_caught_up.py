@@ -61,6 +61,24 @@ async def test_where_something_always_waits_the_moment_of_an_earlier_look_is_kno
     assert await tables.staleness() is None, "what came since waits still"
 
 
+async def test_many_who_wait_in_vain_wait_together_and_who_comes_next_not_at_all(
+    house: SendHouse, tables: CaughtUp
+) -> None:
+    await house.tell_connections(REFUSED)
+    now = asyncio.get_running_loop().time
+    began = now()
+    assert await asyncio.gather(*[tables.catches_up(seconds=2) for _ in range(20)]) == [False] * 20
+    together = now() - began
+    assert not await tables.catches_up(seconds=2)
+    assert 2 <= together < 10
+    assert now() - began - together < 2
+    async with deciding(house.house, connections.context()):
+        async with asyncio.timeout(20):
+            while not await tables.catches_up(seconds=2):
+                await asyncio.sleep(0.1)
+    assert await asyncio.gather(*[tables.catches_up(seconds=2) for _ in range(20)]) == [True] * 20
+
+
 async def test_decisions_without_events_count_once_it_is_quiet(
     house: SendHouse, tables: CaughtUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from domain.delivery import Accepted, Answer, Deferred, TokenRefused
 from domain.outgoing import Mailbox, OutgoingMail
+from domain.send_commands import NoteTransmission
 from domain.send_events import (
     AttemptDeferred,
     AttemptInDoubt,
@@ -354,6 +355,27 @@ async def test_what_is_decided_late_makes_an_attempt_all_the_same(monkeypatch):
     assert [type(event) for event in world.history] == [
         AttemptStarted, TransmissionStarted, AttemptSucceeded, SendSent,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("left", [True, False])
+async def test_what_may_have_left_is_in_doubt_though_that_is_decided_too_late_to_be_known(left):
+    """As where a server has answered before the end of the mail. What had yet to leave is tried again."""
+
+    async def sends(send: str, notes: Any) -> Answer:
+        await notes.transmission(left=left)
+        return Accepted()
+
+    world = World(sends)
+
+    class Late(Claims):
+        async def ask(self, command: Any, trace: Any, **more: Any) -> Any:
+            if isinstance(command, NoteTransmission):
+                await asyncio.sleep(60)
+            return await super().ask(command, trace, **more)
+
+    await delivering(world, decider=Late(world, world), timeout=0.5).act(FIRST, RECORD)
+    told = await world.heard(AttemptInDoubt if left else AttemptDeferred, "snd_1")
+    assert told.code == "timed_out"
 
 
 async def test_a_claim_that_is_decided_after_its_attempt_s_end_asks_nobody_and_does_not_count():

@@ -62,6 +62,9 @@ class World:
     async def take(self, provider: Any, mailbox: Any) -> str:
         return "slot"
 
+    async def renew(self, mailbox: str, slot: Any) -> bool:
+        return True
+
     async def give_back(self, mailbox: str, slot: Any) -> None: ...
 
     async def wait_for_rate(self, provider: Any, mailbox: str) -> float:

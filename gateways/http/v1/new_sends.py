@@ -104,7 +104,7 @@ async def _make(services: Services, request: Request, account: str, wanted: Want
     send = known.named
     if send is None:  # else the one who asked first has paid for it
         await _permit(services, request, user)
-        send = await send_keys.named(services.pool, key, own) if key else own
+        send = await _named(services, key, own) if key else own
     sealed, blob = await _sealed(services, f"{user}/{own}.{BLOB_FIELD}", send, message, data_key)
     command = RequestSend(
         send=send,
@@ -126,6 +126,10 @@ async def _make(services: Services, request: Request, account: str, wanted: Want
         scale=services.retry_scale,
     )
     return await _decided(services, request, command, f"cmd_{own.removeprefix('snd_')}")
+
+
+async def _named(services: Services, key: Digest, send: str) -> str:
+    return await send_keys.named(services.pool, key, send, seconds=send_grounds.NAMED_SECONDS)
 
 
 def _message_id(services: Services, send: str) -> str:

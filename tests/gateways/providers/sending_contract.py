@@ -70,7 +70,7 @@ class Recorder:
         self.traces = replace(self.traces, draft=draft, draft_message=message)
         self._die()
 
-    async def transmission(self) -> None:
+    async def transmission(self, *, left: bool = False) -> None:
         self._note("transmission")
         self.traces = replace(self.traces, transmitted=True)
         self._die()
