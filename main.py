@@ -189,6 +189,7 @@ async def declare_work(house: House, subscriptions: Any) -> None:
     from gateways.log.raw_mail import RawMailLog
     from gateways.parser.measured import MeasuredParserPool
     from gateways.stores import sealing
+    from gateways.stores.consents import ConnectCleanup
     from gateways.stores.due_attachments import DueAttachments
     from gateways.stores.shared_grants import SharedGrants
     from gateways.stores.snapshots import Snapshots
@@ -236,12 +237,11 @@ async def declare_work(house: House, subscriptions: Any) -> None:
         for found in (projections_of_attachments.PROJECTION, projections_of_sends.PROJECTION)
     ]
     known = DueAttachments(house.pool, *tables)
-    later = parse.ParsesLater(prepares, house.keyring, raw_mail, parser, house.command_log)
     effects = (
-        parse.effect(later),
+        parse.effect(parse.ParsesLater(prepares, house.keyring, raw_mail, parser, house.command_log)),
         discard.effect(house.blobs),
         attachments.effect(house.blobs, known),
-        close_users.effect(house.command_log, house.keyring),
+        close_users.effect(house.command_log, house.keyring, ConnectCleanup(house.pool)),
         revoke.effect(revoke.Revoking(house.vault, providers, grants, reports, scale=house.settings.retry_scale)),
     )
     run_effects(house, subscriptions, effects, in_a_hurry=False)
@@ -292,11 +292,8 @@ async def deliver_sends(house: House, subscriptions: Any, refreshing: Any, lette
     tail = Tail(house.kafka, [SEND_EVENTS.name], prefix=house.prefix)
     await tail.start()
     house.stack.push_async_callback(tail.stop)
-    measures, waits, reports = (
-        SendMeasures(house.pool, house.metrics),
-        tiers.Waits(WorkQueue(log), scale=scale),
-        SendReports(log),
-    )
+    measures = SendMeasures(house.pool, house.metrics)
+    waits, reports = tiers.Waits(WorkQueue(log), scale=scale), SendReports(log)
     mails = OutgoingMails(house.pool, house.keyring, house.blobs)
     accesses, providers = Accesses(house.vault, refreshing, scale=scale), house.connectors.senders
     limits = MailboxLimits(
@@ -357,6 +354,7 @@ def keep_connected(house: House, log: Any, reports: Any) -> Any:
     from gateways.background import in_background
     from gateways.caught_up import CaughtUp
     from gateways.log.rotation_reports import rotation_reports
+    from gateways.stores.consents import ConnectCleanup
     from gateways.stores.due_tokens import DueTokens
     from gateways.stores.key_care import keep_keys_young
     from gateways.stores.shared_grants import SharedGrants
@@ -382,7 +380,7 @@ def keep_connected(house: House, log: Any, reports: Any) -> Any:
         house.stack,
         refreshing.run(),
         tokens.run(),
-        Sweeping(house.vault, providers, tables, SharedGrants(house.pool)).run(),
+        Sweeping(house.vault, providers, tables, SharedGrants(house.pool), ConnectCleanup(house.pool)).run(),
         keep_keys_young(house.pool, house.keys, max_age=age, report=report),
     )
     return refreshing

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from domain.connection_events import Provider
 from gateways.stores.postgres import UNREACHABLE, Pool
+from projections.send_lists import USER_IS_THERE
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +17,9 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 5.0
 #: States in which something is still to happen, by us or by somebody who looks after it; the rest of them is history.
 OPEN: Final = ("scheduled", "queued", "sending", "deferred", "uncertain", "dead_lettered")
-COUNT: Final = "select status, count(*) from sends where status not in ('sent', 'failed', 'cancelled') group by status"
+COUNT: Final = f"""
+select status, count(*) from sends where status not in ('sent', 'failed', 'cancelled') and {USER_IS_THERE} group by status
+"""  # noqa: S608 - a constant
 OLDEST: Final = """
 select coalesce(extract(epoch from now() - min(due)), 0) from sends where due <= now()
 """
@@ -48,10 +51,15 @@ class SendMeasures:
             registry=registry,
         )
         self._open = Gauge(
-            "postledger_sends_open", "Sends in which something is still to happen", ["status"], registry=registry
+            "postledger_sends_open",
+            "Sends of the whole installation in which something is still to happen",
+            ["status"],
+            registry=registry,
         )
         self._overdue = Gauge(
-            "postledger_sends_overdue_seconds", "Seconds since the oldest due timer of a send", registry=registry
+            "postledger_sends_overdue_seconds",
+            "Seconds since the oldest due timer of a send in the whole installation",
+            registry=registry,
         )
 
     def dispatched(self, provider: Provider, seconds: float) -> None:
@@ -67,10 +75,14 @@ class SendMeasures:
         """Until cancelled; an unreachable Postgres is waited for."""
         while True:
             try:
-                found = dict(await self._pool.fetch(COUNT))
-                for status in OPEN:
-                    self._open.labels(status).set(found.get(status, 0))
-                self._overdue.set(float(await self._pool.fetchval(OLDEST)))
+                await self.look()
             except UNREACHABLE as error:
                 log.warning("sends can't be counted", extra={"cause": repr(error)})
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Sets what is told of the tables. Raises what Postgres raises."""
+        found = dict(await self._pool.fetch(COUNT))
+        for status in OPEN:
+            self._open.labels(status).set(found.get(status, 0))
+        self._overdue.set(float(await self._pool.fetchval(OLDEST)))

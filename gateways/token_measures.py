@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from itertools import product
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 5.0
 #: A look reads the whole table, and may take this share of the time: with a million connections it is made less often.
 SHARE: Final = 0.02
+STATES: Final = ("active", "reauth_required", "revoked")
 LOOK: Final = """
 select provider, state, count(*), extract(epoch from min(token_expires_at) - now()),
     count(*) filter (where refresh_due <= now() and token_expires_at is not null)
@@ -28,15 +29,23 @@ class TokenMeasures:
     def __init__(self, pool: Pool, registry: CollectorRegistry) -> None:
         self._pool = pool
         self._connections = Gauge(
-            "postledger_connections", "Connections by state", ["provider", "state"], registry=registry
+            "postledger_connections",
+            "Connections of the whole installation by state",
+            ["provider", "state"],
+            registry=registry,
         )
         self._expiry = Gauge(
             "postledger_token_expiry_seconds",
-            "Seconds until the first access token of an active connection expires",
+            "Seconds until the first access token of an active connection in the whole installation expires",
             ["provider"],
             registry=registry,
         )
-        self._due = Gauge("postledger_tokens_due", "Tokens due to be refreshed", ["provider"], registry=registry)
+        self._due = Gauge(
+            "postledger_tokens_due",
+            "Tokens of the whole installation due to be refreshed",
+            ["provider"],
+            registry=registry,
+        )
         self._refreshes = Counter(
             "postledger_token_refreshes_total", "Refreshes tried", ["provider", "outcome"], registry=registry
         )
@@ -50,16 +59,19 @@ class TokenMeasures:
         while True:
             began = time.monotonic()
             try:
-                rows = await self._pool.fetch(LOOK)
+                await self.look()
             except UNREACHABLE as error:
                 log.warning("connections can't be counted", extra={"cause": repr(error)})
-            else:
-                self._show(rows)
             await asyncio.sleep(max(LOOK_SECONDS, (time.monotonic() - began) / SHARE))
 
-    def _show(self, rows: Sequence[Any]) -> None:
+    async def look(self) -> None:
+        """Sets what is told of the tables. Raises what Postgres raises."""
+        rows = await self._pool.fetch(LOOK)
         for gauge in (self._connections, self._expiry, self._due):
             gauge.clear()
+        # Without a 0 there would be nothing that the first of a state could have risen from.
+        for provider, state in product({row["provider"] for row in rows}, STATES):
+            self._connections.labels(provider, state).set(0)
         for provider, state, count, seconds, due in rows:
             self._connections.labels(provider, state).set(count)
             if state == "active" and seconds is not None:

@@ -122,9 +122,13 @@ class TimerMeasures:
 
     def __init__(self, pool: Pool, registry: CollectorRegistry) -> None:
         self._pool = pool
-        self._due = Gauge("postledger_timers_due", "Timers whose time has come", registry=registry)
+        self._due = Gauge(
+            "postledger_timers_due", "Timers of the whole installation whose time has come", registry=registry
+        )
         self._overdue = Gauge(
-            "postledger_timers_overdue_seconds", "Seconds since the time of the oldest of them", registry=registry
+            "postledger_timers_overdue_seconds",
+            "Seconds since the time of the oldest due timer in the whole installation",
+            registry=registry,
         )
 
     async def run(self) -> None:

@@ -1,4 +1,6 @@
-"""Tells connections that a user was deleted, and destroys the key that the user's name and addresses are sealed under."""
+"""Tells connections that a user was deleted, and destroys the key that the user's name and addresses are sealed under,
+and what is remembered of a connecting of theirs.
+"""
 
 from typing import Final, Protocol
 
@@ -16,7 +18,13 @@ class DestroysKeys(Protocol):
     async def destroy(self, *subjects: str) -> None: ...
 
 
-def effect(log: AppendsCommands, keys: DestroysKeys) -> Effect:
+class DeletesConnecting(Protocol):
+    async def delete_user(self, user: str) -> None:
+        """What is remembered of this user while they connect a mailbox: other keys than theirs open it."""
+        ...
+
+
+def effect(log: AppendsCommands, keys: DestroysKeys, connecting: DeletesConnecting) -> Effect:
     async def act(event: UserDeleted, record: Record) -> None:
         del record
         await log.command(
@@ -28,5 +36,6 @@ def effect(log: AppendsCommands, keys: DestroysKeys) -> Effect:
             command_id=f"{event.user}.closed",
         )
         await keys.destroy(event.user)
+        await connecting.delete_user(event.user)
 
     return Effect(NAME, topics.ACCOUNT_EVENTS.name, events.ACCOUNT, UserDeleted, act)

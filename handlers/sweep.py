@@ -1,7 +1,8 @@
-"""Destroys tokens that belong to no connection: a connecting that was cut short left them, or a restored backup.
+"""Destroys what connecting has left behind: what it remembered on its way, once that has lapsed, and tokens that belong to no
+connection: one that was cut short left them, or a restored backup.
 
-What is destroyed can't be had back, so it has to be sure: the row is so old that its command is in the log or will never
-count, and the tables hold what follows from every command that could still tell of its connection.
+Tokens that are destroyed can't be had back, so it has to be sure: the row is so old that its command is in the log or will
+never count, and the tables hold what follows from every command that could still tell of its connection.
 """
 
 import asyncio
@@ -41,6 +42,12 @@ class KeepsTokens(Protocol):
     async def destroy(self, connection: str) -> object: ...
 
 
+class KeepsConnecting(Protocol):
+    async def delete_lapsed(self) -> None:
+        """Of what is remembered while somebody connects a mailbox, all whose time is over."""
+        ...
+
+
 class KnowsHowFar(Protocol):
     async def staleness(self) -> float | None:
         """The tables hold what follows from everything that was asked for until so many seconds ago.
@@ -61,7 +68,7 @@ class RevokesTokens(Protocol):
 
 
 class Sweeping:
-    """Looks for such tokens from time to time."""
+    """Looks for these from time to time."""
 
     def __init__(
         self,
@@ -69,6 +76,7 @@ class Sweeping:
         connectors: Mapping[Provider, RevokesTokens],
         tables: KnowsHowFar,
         grants: KnowsGrants,
+        connecting: KeepsConnecting,
         *,
         old_seconds: float = OLD_SECONDS,
         sweep_seconds: float = SWEEP_SECONDS,
@@ -77,20 +85,22 @@ class Sweeping:
         self._connectors = connectors
         self._tables = tables
         self._grants = grants
+        self._connecting = connecting
         self._old_seconds = old_seconds
         self._sweep_seconds = sweep_seconds
 
     async def run(self) -> None:
         """Until cancelled; what can't be reached is waited for."""
         while True:
-            try:
-                await self.sweep()
-            except Exception:
-                log.exception("sweeping waits")
+            for step in (self._connecting.delete_lapsed, self.sweep):
+                try:
+                    await step()
+                except Exception:
+                    log.exception("sweeping waits")
             await asyncio.sleep(self._sweep_seconds)
 
     async def sweep(self) -> int:
-        """Once: how many there were."""
+        """Tokens of no connection, once: how many there were."""
         stale = await self._tables.staleness()
         if stale is None:
             return 0

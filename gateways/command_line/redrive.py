@@ -194,7 +194,8 @@ class Redriving:
 
     async def _one(self, seen: EndedSend, live: EndedSend | None, known: list[KnownConnection]) -> CameOf:
         if live is None or (live.status == "uncertain" and seen.status != "uncertain"):
-            return CameOf(seen.send, "refused", f"In the meantime it {MAY_BE_THERE}: name it." if live else None)
+            why = f"In the meantime it {MAY_BE_THERE}: name it." if live else REFUSED["unknown"]
+            return CameOf(seen.send, "refused", why)
         command = RedriveSend(seen.send, seen.user, seen.owner, BY, known, self._scale, seen.attempt)
         asked = Asked(SEND_COMMANDS.name, seen.user, seen.send, command, "sends")
         try:

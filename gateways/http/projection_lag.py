@@ -60,11 +60,19 @@ class ProjectionLag(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         labels = ["projection", "topic", "partition"]
-        position = GaugeMetricFamily("postledger_projection_position", "Next offset a projection folds", labels=labels)
-        records = GaugeMetricFamily("postledger_projection_lag_records", "Records not folded yet", labels=labels)
+        position = GaugeMetricFamily(
+            "postledger_projection_position",
+            "Next offset a projection folds, in the whole installation",
+            labels=labels,
+        )
+        records = GaugeMetricFamily(
+            "postledger_projection_lag_records",
+            "Records not folded yet in the whole installation",
+            labels=labels,
+        )
         seconds = GaugeMetricFamily(
             "postledger_projection_lag_seconds",
-            "Seconds that the oldest record not folded yet has waited",
+            "Seconds that the oldest record not folded yet in the whole installation has waited",
             labels=labels,
         )
         for (projection, topic, partition), at in sorted(self._folded.positions.items()):

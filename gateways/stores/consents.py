@@ -1,8 +1,9 @@
 """What connecting a mailbox has to remember on its way through a browser: tickets, consents, and sessions of our page.
 
 What a browser carries is 256 random bits, and only their SHA-256 is kept here. What else is remembered is sealed, for ten
-minutes. Each ticket and each consent can be used once: one statement finds it and marks it, and where it is not found, or is
-another browser's or another provider's, nothing has changed.
+minutes; nothing of it outlives its time for long, or a user who is deleted. Each ticket and each consent can be used once:
+one statement finds it and marks it, and where it is not found, or is another browser's or another provider's, nothing has
+changed.
 """
 
 import secrets
@@ -51,6 +52,21 @@ values ($1, $2, $3, $4, now() + $6 * interval '1 second')
 """
 GET: Final = """
 select account, user_id, return_url from connect_sessions where session_hash = $1 and expires_at > now()
+"""
+#: What is remembered, and the key of each.
+TABLES: Final = {"connect_tickets": "ticket_hash", "consents": "state_hash", "connect_sessions": "session_hash"}
+#: Rows that one statement of a cleanup deletes, so that it ends in time however many there are.
+CLEANED: Final = 5000
+LAPSED: Final = tuple(
+    f"""
+with old as (delete from {table} where {key} in (
+    select {key} from {table} where expires_at < now() order by expires_at limit $1 for update skip locked) returning 1)
+select count(*) from old
+"""  # noqa: S608 - names of our own
+    for table, key in TABLES.items()
+)
+OF_USER: Final = """
+with tickets as (delete from connect_tickets where user_id = $1) delete from connect_sessions where user_id = $1
 """
 
 
@@ -135,6 +151,26 @@ class Sessions:
         """Whose session it is; None where it is unknown or over."""
         row = await self._pool.fetchrow(GET, _hash(raw))
         return Session(*row) if row else None
+
+
+class ConnectCleanup:
+    """Deletes what is no longer needed of all three. Everything raises what Postgres raises.
+
+    Whose a consent is stands sealed in it: it goes by time alone.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def delete_user(self, user: str) -> None:
+        """The tickets and sessions of this user."""
+        await self._pool.execute(OF_USER, user)
+
+    async def delete_lapsed(self) -> None:
+        """Everything whose time is over."""
+        for statement in LAPSED:
+            while await self._pool.fetchval(statement, CLEANED) == CLEANED:
+                pass
 
 
 def _new() -> str:

@@ -5,16 +5,17 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from gateways.stores.postgres import Pool
+from projections.send_lists import USER_IS_THERE
 
 ROW: Final = "send, user_id, owner, status, code, provider, ended_at, attempt"
 #: The oldest first: whoever has waited longest goes out first.
 OF_STATUS: Final = f"""
 select {ROW} from sends
 where status = $1 and ($2::text is null or code = $2) and ($3::text is null or provider = $3)
-    and ($4::timestamptz is null or ended_at >= $4)
+    and ($4::timestamptz is null or ended_at >= $4) and {USER_IS_THERE}
 order by ended_at, send
 """  # noqa: S608 - a constant
-NAMED: Final = f"select {ROW} from sends where send = any($1)"  # noqa: S608 - a constant
+NAMED: Final = f"select {ROW} from sends where send = any($1) and {USER_IS_THERE}"  # noqa: S608 - a constant
 
 
 class EndedSend(NamedTuple):
@@ -31,7 +32,7 @@ class EndedSend(NamedTuple):
 
 
 class EndedSends:
-    """Questions of an operator. Everything raises what Postgres raises."""
+    """Questions of an operator, who sees what its account may see. Everything raises what Postgres raises."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool

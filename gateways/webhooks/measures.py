@@ -34,8 +34,16 @@ class WebhookMeasures:
             "Attempts put off, since their receiver fails, asked to be left alone, or has very much waiting",
             registry=registry,
         )
-        self._waiting = Gauge("postledger_webhooks_waiting", "Deliveries that have not ended", registry=registry)
-        self._disabled = Gauge("postledger_webhooks_disabled", "Endpoints that are disabled", registry=registry)
+        self._waiting = Gauge(
+            "postledger_webhooks_waiting",
+            "Deliveries of the whole installation that have not ended",
+            registry=registry,
+        )
+        self._disabled = Gauge(
+            "postledger_webhooks_disabled",
+            "Endpoints of the whole installation that are disabled",
+            registry=registry,
+        )
 
     def attempted(self, outcome: str, seconds: float) -> None:
         """`outcome`: delivered, or why not."""

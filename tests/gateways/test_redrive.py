@@ -3,15 +3,19 @@
 import asyncio
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from domain.send_events import SendCommandRefused, SendRedriven
 from gateways.command_line.failures import Failed
 from gateways.command_line.installation import Installation, log_of
 from gateways.command_line.redrive import Redriving, moment_of
+from gateways.send_measures import SendMeasures
 from gateways.stores.ended_sends import EndedSends
 from schemas.topics import SEND_EVENTS
+from tests.support.known_users import created, deleted
 from tests.support.main_words import Installed, Said
 from tests.support.send_house import SCALE, Mailbox, SendHouse, send_house
 from tests.support.servers import create_database, drop_database
@@ -41,6 +45,11 @@ async def types(house: SendHouse, *words: str) -> Said:
     return await asyncio.to_thread(installed.says, "redrive", *words)
 
 
+async def connected(house: SendHouse, **more: Any) -> Mailbox:
+    """A mailbox of a user who is in the tables."""
+    return await house.connect(user=(await created(house.house)).user, **more)
+
+
 async def failed(house: SendHouse, mailbox: Mailbox) -> str:
     """A mail that the provider refused for good."""
     await house.gmail.fail("drafts.create", user=mailbox.address, status=400)
@@ -54,11 +63,11 @@ def arrived(house: SendHouse, mailbox: Mailbox) -> int:
 
 
 def came_of(said: Said) -> dict[str, str]:
-    return {row["send"]: row["outcome"] for row in said.rows}
+    return {row["send"]: row.get("outcome", "") for row in said.rows}
 
 
 async def test_what_failed_is_shown_asked_for_and_goes_out_once(house):
-    mailbox = await house.connect()
+    mailbox = await connected(house)
     sends = [await failed(house, mailbox) for _ in range(3)]
     (code,) = {(await house.becomes(send, "failed"))["code"] for send in sends}
     chosen = ("--all", "--status", "failed", "--code", code)
@@ -87,7 +96,7 @@ async def test_what_failed_is_shown_asked_for_and_goes_out_once(house):
 
 
 async def test_one_that_is_refused_says_why_and_keeps_no_other_from_going_out(house):
-    mailbox, gone = await house.connect(), await house.connect()
+    mailbox, gone = await connected(house), await connected(house)
     sent = await house.send(mailbox)
     await house.becomes(sent, "sent")
     mended, orphan = await failed(house, mailbox), await failed(house, gone)
@@ -105,7 +114,7 @@ async def test_one_that_is_refused_says_why_and_keeps_no_other_from_going_out(ho
 
 
 async def test_one_that_is_not_there_keeps_all_as_they_were(house):
-    mailbox = await house.connect()
+    mailbox = await connected(house)
     send = await failed(house, mailbox)
     said = await types(house, send, "snd_nobody", "--yes")
     assert (said.code, said.out) == (3, "")
@@ -115,7 +124,7 @@ async def test_one_that_is_not_there_keeps_all_as_they_were(house):
 
 async def test_what_may_have_gone_out_is_taken_only_by_its_own_name_or_status(house):
     """With leave to send only, nobody can be asked: an answer that is lost stays a doubt."""
-    mailbox = await house.connect(scopes=SEND_ONLY)
+    mailbox = await connected(house, scopes=SEND_ONLY)
     await house.gmail.fail("messages.send", user=mailbox.address, drop="after")
     send = await house.send(mailbox)
     await house.becomes(send, "uncertain", seconds=90)
@@ -132,7 +141,7 @@ async def test_what_may_have_gone_out_is_taken_only_by_its_own_name_or_status(ho
 
 async def test_one_that_was_tried_again_since_it_was_looked_at_is_left_alone(house):
     """It was found, its operator thought about it, and it has come to the same end once more."""
-    mailbox, settings, pool = await house.connect(), house.house.settings, house.house.pool
+    mailbox, settings, pool = await connected(house), house.house.settings, house.house.pool
     await house.gmail.fail("drafts.create", user=mailbox.address, status=400, times=2)
     send = await house.send(mailbox)
     await house.becomes(send, "failed")
@@ -144,6 +153,42 @@ async def test_one_that_was_tried_again_since_it_was_looked_at_is_left_alone(hou
         (one,) = await Redriving(pool, log, tail, folded, scale=SCALE).all_of([seen])
     assert (one.outcome, one.why) == ("refused", "It is on its way, was cancelled, or was tried again in the meantime.")
     assert len([event for event in await house.history(send) if isinstance(event, SendRedriven)]) == 1
+
+
+async def test_what_a_deleted_user_sent_is_no_longer_there(house):
+    """As for the API, whose webhooks would tell of a mail that nobody can look at; and it waits for nobody's attention."""
+    deletion, settings, pool = await created(house.house), house.house.settings, house.house.pool
+    mailbox, other = await house.connect(user=deletion.user), await connected(house)
+    sends = {}
+    for each in (mailbox, other):
+        await house.gmail.fail("drafts.create", user=each.address, status=500, times=5)
+        sends[each.user] = await house.send(each)
+        await house.becomes(sends[each.user], "dead_lettered", seconds=60)
+    gone, there = sends.values()
+    assert {gone, there} <= came_of(await types(house, "--all", "--dry-run")).keys()
+    seen = (await EndedSends(pool).named([gone]))[gone]
+    waiting = await dead_lettered(house)
+
+    await deleted(house.house, deletion)
+    listed = came_of(await types(house, "--all", "--dry-run")).keys()
+    assert (gone in listed, there in listed) == (False, True)
+    assert await dead_lettered(house) == waiting - 1
+    named = await types(house, gone, "--yes")
+    assert (named.code, named.out) == (3, "")
+    installation = Installation(settings.kafka, settings.plain("database_url"), settings.topic_prefix)
+    async with log_of(installation, pool, SEND_EVENTS.name) as (log, tail, folded):
+        (one,) = await Redriving(pool, log, tail, folded, scale=SCALE).all_of([seen])
+    assert (one.outcome, one.why) == ("refused", "There is no such send.")
+    assert not [event for event in await house.history(gone) if isinstance(event, SendRedriven)]
+
+
+async def dead_lettered(house: SendHouse) -> float:
+    """How many Prometheus is told of."""
+    registry = CollectorRegistry()
+    await SendMeasures(house.house.pool, registry).look()
+    found = registry.get_sample_value("postledger_sends_open", {"status": "dead_lettered"})
+    assert found is not None
+    return found
 
 
 NOON = datetime(2026, 3, 13, 12, tzinfo=UTC)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateways.stores.consents import REMOVED, Consents, Sessions, Tickets
+from gateways.stores.consents import REMOVED, ConnectCleanup, Consents, Sessions, Tickets
 from gateways.stores.postgres import pooled
 from gateways.stores.sealing import Unsealable
 from projections.migrate import migrate
@@ -63,6 +63,31 @@ async def test_what_lapsed_is_no_good_and_is_swept_a_few_at_a_time(house: KeyHou
     late = Consents(house.pool, house.keyset, life_seconds=-1)
     browser = await late.begin("state", provider="gmail", said={})
     assert await late.take("state", browser=browser, provider="gmail") is None
+
+
+async def test_a_cleanup_deletes_all_that_lapsed_and_a_users_own(
+    house: KeyHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateways.stores.consents.CLEANED", 20)
+    tickets, sessions, cleanup = Tickets(house.pool, house.keyset), Sessions(house.pool), ConnectCleanup(house.pool)
+    lapsed = {"account": "acc_1", "user": "usr_1", "provider": "gmail", "said": SAID}
+    await Tickets(house.pool, house.keyset, life_seconds=-1).issue(**lapsed)
+    await house.pool.execute(
+        "insert into connect_tickets select 'old' || n, account, user_id, provider, sealed, expires_at, used_at "
+        "from connect_tickets, generate_series(1, 50) n"
+    )
+    await Sessions(house.pool, life_seconds=-1).open(account="acc_1", user="usr_1", return_url=None)
+    await Consents(house.pool, house.keyset, life_seconds=-1).begin("state", provider="gmail", said=SAID)
+    await cleanup.delete_lapsed()
+    for table in ("connect_tickets", "connect_sessions", "consents"):
+        assert await house.pool.fetchval(f"select count(*) from {table}") == 0
+    live = {user: await tickets.issue(**lapsed | {"user": user}) for user in ("usr_1", "usr_2")}
+    open_ = {user: await sessions.open(account="acc_1", user=user, return_url="https://app.example/") for user in live}
+    await cleanup.delete_lapsed()
+    await cleanup.delete_user("usr_1")
+    assert (await tickets.use(live["usr_1"]), await sessions.get(open_["usr_1"])) == (None, None)
+    assert await tickets.use(live["usr_2"])
+    assert await sessions.get(open_["usr_2"])
 
 
 async def test_a_session_is_found_by_what_its_browser_holds(house: KeyHouse) -> None:

@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 
-from domain.connection_events import Token
+from domain.connection_events import Provider, Token
 from domain.tokens import Revoked, Secrets
 from gateways.caught_up import CaughtUp
 from gateways.local_servers import Servers
 from gateways.log.event_log import EventLog, LogUnavailable
+from gateways.stores.consents import ConnectCleanup, Consents, Sessions, Tickets
 from gateways.stores.shared_grants import SharedGrants
 from handlers.sweep import Sweeping
 from main import assembled
 from projections.connections import PROJECTION
 from schemas import events
+from tests.support.known_users import created, deleted
 from tests.support.refresh_house import Account, RefreshHouse, refresh_house
 from tests.support.waiting import until
 
@@ -39,7 +41,8 @@ async def caught_up(tokens: RefreshHouse) -> CaughtUp:
 
 def sweeping(tokens: RefreshHouse, tables: Any, connectors: Any = None) -> Sweeping:
     house = tokens.house
-    return Sweeping(house.vault, connectors or house.connectors.by_provider, tables, SharedGrants(house.pool))
+    providers, grants = connectors or house.connectors.by_provider, SharedGrants(house.pool)
+    return Sweeping(house.vault, providers, tables, grants, ConnectCleanup(house.pool))
 
 
 async def is_there(tokens: RefreshHouse, account: Account) -> bool:
@@ -204,3 +207,52 @@ async def test_what_an_earlier_try_of_the_same_user_left_is_not_revoked_under_th
     assert not await is_there(tokens, orphan)
     assert (await tokens.counts(connected))["revocations"] == 0
     assert await is_there(tokens, connected)
+
+
+class Unknowable:
+    """Tables of which nobody can tell how far they are."""
+
+    async def staleness(self) -> float | None:
+        raise LogUnavailable("the log can't be asked")
+
+
+async def test_what_connecting_remembers_is_gone_once_it_has_lapsed_and_nothing_is_left_of_a_deleted_user(
+    tokens: RefreshHouse,
+):
+    """Though nobody connects a mailbox afterwards, whose new rows would take old ones along, and the log can't be asked."""
+    house, deletion = tokens.house, await created(tokens.house)
+    pool, said = house.pool, {"login_hint": "ada@example.org"}
+    tickets, consents, sessions = Tickets(pool, house.keyset), Consents(pool, house.keyset), Sessions(pool)
+
+    async def connecting(user: str, provider: Provider) -> None:
+        await tickets.issue(account=deletion.account, user=user, provider=provider, said=said)
+        await consents.begin(f"state of {user}", provider=provider, said=said)
+        await sessions.open(account=deletion.account, user=user, return_url="https://app.example/back")
+
+    await connecting("usr_other", "gmail")
+    await connecting(deletion.user, "outlook")
+    await deleted(house, deletion)
+    await tickets.issue(account=deletion.account, user=deletion.user, provider="outlook", said=said)  # a late request's
+    for table, theirs in (
+        ("connect_tickets", "user_id <> 'usr_other'"),
+        ("connect_sessions", "user_id <> 'usr_other'"),
+        ("consents", "provider = 'outlook'"),
+    ):
+        await pool.execute(f"update {table} set expires_at = now() - interval '1 second' where {theirs}")
+
+    running = asyncio.create_task(sweeping(tokens, Unknowable()).run())
+    try:
+        async with asyncio.timeout(20):
+            while await remembered(tokens) != {"connect_tickets": 1, "connect_sessions": 1, "consents": 1}:
+                await asyncio.sleep(0.03)
+    finally:
+        running.cancel()
+    assert await pool.fetchval("select count(*) from connect_tickets where user_id = 'usr_other'") == 1
+    assert await pool.fetchval("select count(*) from connect_sessions where user_id = 'usr_other'") == 1
+    assert await pool.fetchval("select count(*) from consents where provider = 'gmail' and expires_at > now()") == 1
+
+
+async def remembered(tokens: RefreshHouse) -> dict[str, int]:
+    """How many rows of each kind there are."""
+    tables = ("connect_tickets", "connect_sessions", "consents")
+    return {table: await tokens.house.pool.fetchval(f"select count(*) from {table}") for table in tables}

@@ -9,6 +9,7 @@ from prometheus_client import generate_latest
 from domain.connection_events import ReauthorisationRequired
 from gateways.caught_up import CaughtUp
 from gateways.log.event_log import EventLog
+from gateways.stores.consents import ConnectCleanup
 from gateways.stores.shared_grants import SharedGrants
 from handlers.refresh import TokenUnavailable
 from handlers.sweep import Sweeping
@@ -84,7 +85,8 @@ class Flows:
     async def swept(self) -> None:
         account, house = await self.connect(tell=False), self._tokens.house
         tables = CaughtUp(self._tokens.log, house.pool, projection=PROJECTION.name, topic=PROJECTION.topic)
-        sweeps = Sweeping(house.vault, house.connectors.by_provider, tables, SharedGrants(house.pool), old_seconds=0)
+        providers, grants = house.connectors.by_provider, SharedGrants(house.pool)
+        sweeps = Sweeping(house.vault, providers, tables, grants, ConnectCleanup(house.pool), old_seconds=0)
         while await house.vault.get(account.connection):
             await sweeps.sweep()
 
