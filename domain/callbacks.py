@@ -27,10 +27,14 @@ WAITS: Final = (
 ATTEMPTS: Final = len(WAITS) + 1
 #: Up to this share longer: what failed together does not come back together.
 SPREAD: Final = 0.1
+#: The longest that all waits can come to. A receiver that keeps each attempt waiting lets most deliveries have far fewer
+#: than all of theirs; those end by this.
+LONGEST_TRIED: Final = sum(WAITS, timedelta()) * (1 + SPREAD)
 #: A receiver's Retry-After counts up to this.
 LONGEST_ASKED: Final = timedelta(hours=24)
 
-#: Why an attempt had no answer that counts. `endpoint_…`: none was made, for nobody wants one any more.
+#: Why an attempt had no answer that counts. `endpoint_…`: none was made, for nobody wants one any more. `expired`: none was
+#: made, for its receiver was failing when the time for all of them was over.
 CallbackError = Literal[
     "unreachable",
     "timed_out",
@@ -39,6 +43,7 @@ CallbackError = Literal[
     "refused",
     "endpoint_removed",
     "endpoint_disabled",
+    "expired",
 ]
 AbandonedBecause = Literal["gone", "attempts_exhausted", "endpoint_removed", "endpoint_disabled"]
 
@@ -112,6 +117,7 @@ class CallbackRequested:
     """The account is to be told of this."""
 
     callback: Callback
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +144,7 @@ class CallbackDeferred:
     next_at: datetime
     status: int | None = None
     error: CallbackError | None = None
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +167,7 @@ class CallbackResent:
     callback: Callback
     attempt: int
     by: str
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +186,8 @@ CallbackEvent = (
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """`attempts`: those on record; `earlier`: those of them that were made before it was sent again.
+    """`attempts`: those on record; `earlier`: those of them that were made before it was sent again. `since`: from when on
+    its age counts; None where nobody has said.
 
     `callback` is None where it has ended: nobody needs to know any more what it said.
     """
@@ -186,6 +195,7 @@ class Delivery:
     callback: Callback | None
     attempts: int = 0
     earlier: int = 0
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,41 +241,63 @@ def decide(documents: Documents, command: CallbackCommand, now: datetime) -> lis
     delivery = documents.get(needs(command, "")[0])
     match command:
         case RequestCallback(callback):
-            return [CallbackRequested(callback)] if delivery is None else []
+            return [CallbackRequested(callback, now)] if delivery is None else []
         case ResendCallback(callback, by):
             if delivery is None:
                 return [CallbackRefused(callback.delivery, callback.account, "unknown")]
             if delivery.callback is not None and delivery.attempts == delivery.earlier:
                 # However often it is asked for, a receiver is called once for it.
                 return [CallbackRefused(callback.delivery, callback.account, "on_its_way")]
-            return [CallbackResent(callback, delivery.attempts + 1, by)]
+            return [CallbackResent(callback, delivery.attempts + 1, by, now)]
         case ReportCallback():
-            if delivery is None or delivery.callback is None or command.attempt != delivery.attempts + 1:
+            if delivery is None or delivery.callback is None or _is_stale(delivery, command):
                 return []
-            return [_reported(delivery.callback, delivery.attempts + 1 - delivery.earlier, command, now)]
+            return [_reported(delivery, delivery.callback, command, now)]
 
 
-def _reported(callback: Callback, number: int, said: ReportCallback, now: datetime) -> CallbackEvent:
-    """`number` counts the attempts since it was sent, or sent again, the last."""
+def is_over(since: datetime, at: datetime, scale: float) -> bool:
+    """Whether the time for all attempts is over then, however few were made, of what has been tried since."""
+    return at >= after(since, LONGEST_TRIED * scale)
+
+
+def _is_stale(delivery: Delivery, said: ReportCallback) -> bool:
+    """Whether it says nothing new, or is about work from before the delivery was sent again: that has work of its own."""
+    return said.attempt != delivery.attempts + 1 or (said.error == "expired" and not _has_had_its_time(delivery, said))
+
+
+def _has_had_its_time(delivery: Delivery, said: ReportCallback) -> bool:
+    """By the clock of who reports, who has asked the same; by their word where nobody has said from when on it counts."""
+    if delivery.since is None:
+        return said.error == "expired"
+    return is_over(delivery.since, said.at, said.scale)
+
+
+def _reported(delivery: Delivery, callback: Callback, said: ReportCallback, now: datetime) -> CallbackEvent:
     if said.status is not None and 200 <= said.status < 300:
         return CallbackDelivered(
             said.delivery, callback.account, callback.endpoint, said.attempt, said.at, said.took_ms, said.status
         )
-    cause = _end(said, number)
+    number = said.attempt - delivery.earlier
+    cause = _end(said, over=number >= ATTEMPTS or _has_had_its_time(delivery, said))
     if cause is not None:
         return CallbackAbandoned(callback, said.attempt, said.at, said.took_ms, cause, said.status, said.error)
-    next_at = next_try(f"{said.delivery}/{said.attempt}", number, now, retry_after=said.retry_after, scale=said.scale)
-    return CallbackDeferred(callback, said.attempt, said.at, said.took_ms, next_at, said.status, said.error)
+    ours, next_at = (
+        next_try(f"{said.delivery}/{said.attempt}", number, now, retry_after=asked, scale=said.scale)
+        for asked in (None, said.retry_after)
+    )
+    # What a receiver asks for is no part of its time.
+    since = (delivery.since or now) + (next_at - ours)
+    return CallbackDeferred(callback, said.attempt, said.at, said.took_ms, next_at, said.status, said.error, since)
 
 
-def _end(said: ReportCallback, number: int) -> AbandonedBecause | None:
-    """Why it is not tried again; None where it is."""
+def _end(said: ReportCallback, *, over: bool) -> AbandonedBecause | None:
+    """Why it is not tried again; None where it is. `over`: whether its attempts are used up, or its time."""
     match said.error:
         case "endpoint_removed" | "endpoint_disabled" as cause:
             return cause
     if said.status == 410:
         return "gone"
-    return "attempts_exhausted" if number >= ATTEMPTS else None
+    return "attempts_exhausted" if over else None
 
 
 def next_try(name: str, number: int, now: datetime, *, retry_after: float | None, scale: float) -> datetime:
@@ -292,13 +324,13 @@ def evolve(documents: Documents, event: CallbackEvent) -> dict[Key, Delivery | N
         return {}
     (key,) = touches(event)
     if isinstance(event, CallbackRequested):
-        return {key: Delivery(event.callback)}
+        return {key: Delivery(event.callback, since=event.since)}
     before = documents.get(key) or Delivery(None)
     match event:
         case CallbackResent():
-            return {key: Delivery(event.callback, before.attempts, before.attempts)}
+            return {key: Delivery(event.callback, before.attempts, before.attempts, event.since)}
         case CallbackDeferred():
-            return {key: replace(before, attempts=event.attempt)}
+            return {key: replace(before, attempts=event.attempt, since=event.since or before.since)}
         case CallbackDelivered() | CallbackAbandoned():
             return {key: Delivery(None, event.attempt, before.earlier)}
 

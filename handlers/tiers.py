@@ -1,8 +1,8 @@
 """Where work waits for its time: the topics `retry.*` (DESIGN 4, rule 5).
 
-Work sits in the largest tier that is not longer than the time left, and steps down until it is due; then it goes back to
-where it is worked off. What waits holds up nothing: the consumer goes on taking records, and a partition of which very many
-wait is paused until the first of them are due.
+Work sits in the largest tier that is not longer, or hardly, than the time left, and steps down until it is due; then it goes
+back to where it is worked off. What waits holds up nothing: the consumer goes on taking records, and a partition of which
+very many wait is paused until the first of them are due.
 """
 
 import asyncio
@@ -20,6 +20,11 @@ from schemas.work import WORK, DeliverSend, LookForSend, Work
 NAME: Final = "retries"
 #: Records of one partition that wait in memory; they are small.
 WAITING: Final = 5_000
+#: By so many seconds, which a scale shortens, a tier may be longer than the time left. It lets go what is due; and what has
+#: just missed the tier of its length would go round the next one many times.
+SLACK_SECONDS: Final = 5.0
+#: Records of all tiers that are moved on at once: very many are due together, and claims and reports share the log.
+MOVED_AT_ONCE: Final = 100
 
 Trace = Mapping[str, str]
 
@@ -45,6 +50,8 @@ class Waits:
         self._queue = queue
         self._tiers = [Tier(topic.name, seconds * scale) for seconds, topic in RETRY.items()]
         self._by_topic = {tier.topic: tier for tier in self._tiers}
+        self._slack = SLACK_SECONDS * scale
+        self._moving = asyncio.Semaphore(MOVED_AT_ONCE)
 
     async def put(self, work: Work, trace: Trace) -> None:
         """Raises what keeps the log from taking it."""
@@ -56,7 +63,7 @@ class Waits:
         if left <= 0:
             return DELIVER[provider].name
         # What is due sooner than the shortest tier is long waits there for that time only.
-        return next((tier.topic for tier in self._tiers if tier.seconds <= left), self._tiers[-1].topic)
+        return next((tier.topic for tier in self._tiers if tier.seconds <= left + self._slack), self._tiers[-1].topic)
 
     def released_at(self, work: Work, record: Record) -> datetime:
         """When the record leaves the tier it stands in."""
@@ -66,8 +73,9 @@ class Waits:
     async def act(self, work: Work, record: Record) -> None:
         """Waits until the record may leave its tier, and passes it on."""
         await until(self.released_at(work, record))
-        topic = self.topic_of(work.provider, work.due, datetime.now(UTC))
-        await self._queue.pass_on(topic, work, first(record.headers))
+        async with self._moving:
+            topic = self.topic_of(work.provider, work.due, datetime.now(UTC))
+            await self._queue.pass_on(topic, work, first(record.headers))
 
 
 def left_until(at: datetime) -> timedelta:

@@ -6,6 +6,9 @@ does what comes for one that asked to be left alone (429, 503), or has very much
 many hosts and in one lane, that of their account: there a few wait for each host, and the lane is wide enough for several
 hosts of which every attempt hangs.
 
+A receiver that keeps its one attempt hanging is asked too seldom for deliveries to use up their attempts. So once the time
+for all of them is over, what would be put off is reported as that: the decider gives it up, as after the last attempt.
+
 It will be asked again after a crash: then the receiver may hear the same `webhook-id` once more, and what was reported is
 known. At least once is what is promised.
 """
@@ -19,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from domain.callbacks import LONGEST_ASKED, Answer, Callback, ReportCallback, Target
+from domain.callbacks import LONGEST_ASKED, Answer, Callback, ReportCallback, Target, is_over
 from handlers.command_log import AppendsCommands
 from handlers.effector import Effect, same_work
 from handlers.webhook_queue import Queue
@@ -147,8 +150,7 @@ class Delivers:
 
     async def act(self, work: Attempt, record: Record) -> None:
         """Makes one attempt, unless its receiver is to be spared."""
-        target = await self._targets.target(work.callback) if work.callback.endpoint is None else None
-        receiver = self._receiver(_receiver_of(work.callback, target))
+        receiver, target = await self._whom(work)
         if not await receiver.begins():
             return await self._put_off(work, record, receiver, target)
         try:
@@ -156,22 +158,37 @@ class Delivers:
             if _is_reported(work, target):
                 return None
             answer = await self._answer(target, work, record)
-            if target.refused is None:
-                self._learn(receiver, answer)
+            self._learn(receiver, target, answer)
         finally:
             await receiver.ends()
         return await self._report(work, answer, record)
 
     async def put_off(self, work: Attempt, record: Record) -> None:
         """Has it wait in a tier, as the attempt that it was."""
-        await self._put_off(work, record, self._receiver(_receiver_of(work.callback, None)))
+        await self._put_off(work, record, *await self._whom(work))
 
-    async def _put_off(self, work: Attempt, record: Record, receiver: Receiver, target: Target | None = None) -> None:
-        """Unless somebody has made the attempt: what a worker left behind that died would go round for ever."""
-        if _is_reported(work, target or await self._targets.target(work.callback)):
+    async def _whom(self, work: Attempt) -> tuple[Receiver, Target | None]:
+        """Who is to be asked; and where, which takes a look in the tables, if that has to be known for it."""
+        target = await self._targets.target(work.callback) if work.callback.endpoint is None else None
+        return self._receiver(_receiver_of(work.callback, target)), target
+
+    async def _put_off(self, work: Attempt, record: Record, receiver: Receiver, target: Target | None) -> None:
+        """Unless somebody has made the attempt: what a worker left behind that died would go round for ever. What nobody
+        wants any more, or has been tried for too long, ends here.
+        """
+        target = target or await self._targets.target(work.callback)
+        if _is_reported(work, target):
             return
-        due = datetime.now(UTC) + timedelta(seconds=receiver.comes_back(self._scale))
-        await self._queue.put(replace(work, due=due), first(record.headers))
+        now = datetime.now(UTC)
+        since = work.since or now
+        # One that is well may have very much waiting because no worker was there: it is asked, however late.
+        is_given_up = receiver.fails_in is not None and is_over(since, now, self._scale)
+        error = target.refused or ("expired" if is_given_up else None)
+        if error is not None:
+            await self._report(work, Answer(0, error=error), record)
+            return
+        due = now + timedelta(seconds=receiver.comes_back(self._scale))
+        await self._queue.put(replace(work, due=due, since=since), first(record.headers))
         self._measures.put_off()
 
     async def _answer(self, target: Target, work: Attempt, record: Record) -> Answer:
@@ -222,7 +239,11 @@ class Delivers:
         return found
 
     @staticmethod
-    def _learn(receiver: Receiver, answer: Answer) -> None:
+    def _learn(receiver: Receiver, target: Target, answer: Answer) -> None:
+        if target.refused is not None:
+            # Whoever enables it again has mended it: nothing that waits is given up for what it was like before.
+            receiver.fails_in = None
+            return
         receiver.fails_in = None if answer.ok else answer.took_ms / 1000
         if answer.status in SLOW_DOWN:
             seconds = min(answer.retry_after or 0, LONGEST_ASKED.total_seconds())

@@ -29,10 +29,6 @@ GLANCE_SECONDS: Final = 0.05
 OF_ACCOUNT: Final = "acc_"
 
 
-class NotFoldedYet(Exception):
-    """The tables do not show yet what the event rests on: it is tried again."""
-
-
 class FindsEndpoints(Protocol):
     """Whom to tell. Everything raises where Postgres can't be reached."""
 
@@ -41,7 +37,7 @@ class FindsEndpoints(Protocol):
         ...
 
     async def owner_of(self, connection: str) -> str | None:
-        """The account that a connection belongs to; None where the tables don't show it yet."""
+        """The account that a connection belongs to; None where the tables don't show it."""
         ...
 
     async def wanting_of_send(self, send: str, account: str, kind: str, at: datetime) -> Receivers:
@@ -65,7 +61,9 @@ class Tells:
         found = said(event)
         if found is None or not (found.account or OF_ACCOUNT).startswith(OF_ACCOUNT):
             return
-        account = found.account or await self._owner(found)
+        account = found.account or await self._owner(found, record)
+        if account is None:
+            return
         headers = first(record.headers)
         wanted = account, found.type, datetime.fromisoformat(headers["ce_time"])
         if isinstance(event, OF_SENDS):
@@ -96,10 +94,12 @@ class Tells:
             found = await self._endpoints.wanting_of_send(send, account, kind, at)
         return found
 
-    async def _owner(self, found: Said) -> str:
+    async def _owner(self, found: Said, record: Record) -> str | None:
+        """None where the tables are past the event and show no such connection: its beginning was skipped."""
         account = await self._endpoints.owner_of(found.connection or "")
         if account is None:
-            raise NotFoldedYet(found.connection)
+            await self._shown(record)
+            account = await self._endpoints.owner_of(found.connection or "")
         return account
 
     async def _request(self, callback: Callback, headers: dict[str, str]) -> None:

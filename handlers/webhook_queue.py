@@ -1,7 +1,7 @@
 """Puts attempts at deliveries where they wait for their time, and sees to what follows when one is given up.
 
 What is to be tried follows from `webhook.events`: a delivery that was requested, deferred, or is sent again. It waits in the
-largest tier that is not longer than the time left; `webhook_tiers.py` moves it on.
+tier that fits the time left; `webhook_tiers.py` moves it on.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from domain.webhooks import DisableWebhook
 from handlers.command_log import AppendsCommands
 from handlers.context import KeepsDeadLetters
 from handlers.effector import Effect
+from handlers.tiers import SLACK_SECONDS
 from schemas import commands, events, topics
 from schemas.envelope import Headers, Record, command_headers, first, passed_on
 from schemas.ids import derived_id
@@ -41,10 +42,11 @@ class Queue:
         """Where what is due after so long waits."""
         if left <= timedelta(0):
             return WEBHOOK_DELIVER.name
+        left += self.length(SLACK_SECONDS)
         fitting = [topic for seconds, topic in WEBHOOK_RETRY.items() if self.length(seconds) <= left]
         return (fitting or [*WEBHOOK_RETRY.values()][-1:])[0].name
 
-    def length(self, seconds: int) -> timedelta:
+    def length(self, seconds: float) -> timedelta:
         """How long a tier of so many seconds really is."""
         return timedelta(seconds=seconds * self._scale)
 
@@ -80,11 +82,11 @@ class Waits:
         due = datetime.fromisoformat(headers["ce_time"])
         match event:
             case CallbackRequested(callback):
-                work = Attempt(callback, 1, due)
+                work = Attempt(callback, 1, due, event.since)
             case CallbackDeferred(callback, attempt):
-                work = Attempt(callback, attempt + 1, event.next_at)
+                work = Attempt(callback, attempt + 1, event.next_at, event.since)
             case CallbackResent(callback, attempt):
-                work = Attempt(callback, attempt, due)
+                work = Attempt(callback, attempt, due, event.since)
         await self._queue.put(work, headers)
 
 

@@ -5,11 +5,12 @@ wait that is longer than the longest tier goes round it again. What waits holds 
 same for sends.
 """
 
+import asyncio
 from datetime import datetime
 from typing import Final
 
 from handlers.effector import Effect, same_step
-from handlers.tiers import WAITING, until
+from handlers.tiers import MOVED_AT_ONCE, WAITING, until
 from handlers.webhook_queue import Queue
 from schemas.envelope import Record, first, moment
 from schemas.topics import WEBHOOK_RETRY
@@ -24,11 +25,13 @@ class Tiers:
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
+        self._moving = asyncio.Semaphore(MOVED_AT_ONCE)
 
     async def act(self, work: Attempt, record: Record) -> None:
         """Waits until the record may leave its tier, and moves it on."""
         await until(self._released_at(work, record))
-        await self.move_on(work, record)
+        async with self._moving:
+            await self.move_on(work, record)
 
     async def move_on(self, work: Attempt, record: Record) -> None:
         await self._queue.pass_on(work, first(record.headers))

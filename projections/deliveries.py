@@ -155,7 +155,7 @@ async def by_id(pool: "Pool[Any]", endpoint: str, delivery: str) -> DeliveryRow 
 async def _page(
     pool: "Pool[Any]", which: str, *keys: str, limit: int, before: int | None, status: str | None
 ) -> list[DeliveryRow]:
-    """The newest of those that `which` chooses by these keys."""
+    """The newest of those that `which` chooses by these keys, which stand in one partition."""
     place, state, most = (f"${len(keys) + number}" for number in (1, 2, 3))
     rows = await pool.fetch(
         f"select {ROW} from deliveries where {which} and ({place}::bigint is null or position < {place}) "  # noqa: S608 - names of our own
@@ -193,12 +193,28 @@ async def message_of(pool: "Pool[Any]", delivery: str) -> str | None:
 
 
 async def of_message(
-    pool: "Pool[Any]", account: str, message: str, *, limit: int, before: int | None = None, status: str | None = None
+    pool: "Pool[Any]",
+    account: str,
+    message: str,
+    *,
+    limit: int,
+    before: tuple[datetime, str] | None = None,
+    status: str | None = None,
 ) -> list[DeliveryRow]:
-    """What tells the account of the message, whomever it is told to; otherwise as `of_endpoint`."""
-    return await _page(
-        pool, "message = $1 and account = $2", message, account, limit=limit, before=before, status=status
+    """What tells the account of the message, whomever it is told to, the newest first: those before that time and delivery,
+    and that are in this state. They stand in several partitions, whose positions say nothing of each other.
+    """
+    rows = await pool.fetch(
+        f"select {ROW} from deliveries where message = $1 and account = $2 "  # noqa: S608 - names of our own
+        "and ($3::timestamptz is null or (created_at, delivery) < ($3, $4::text)) "
+        "and ($5::text is null or status = $5) order by created_at desc, delivery desc limit $6",
+        message,
+        account,
+        *(before or (None, None)),
+        status,
+        limit,
     )
+    return [DeliveryRow(*row) for row in rows]
 
 
 async def of_callbacks(

@@ -152,6 +152,7 @@ FIELDS: Final = {
     "Attempt.attempt": "Number of the attempt, from 1, over all times that the delivery was sent again.",
     "Attempt.callback": "What is told, and to whom.",
     "Attempt.due": "Not to be made before this moment.",
+    "Attempt.since": "From when on the delivery's age counts; null where it has not been said.",
     "AttachmentDeleted.by": "Who ended it: the `caller`, its time because no send had it (`unused`), or an `erasure`.",
     "AttachmentRefused.of": "The attachment that the idempotency key stands for; null for other reasons.",
     "AttachmentStored.blob": "The blob that holds the bytes, sealed under the user's data key.",
@@ -266,6 +267,10 @@ FIELDS: Final = {
     "CallbackDelivered.attempt": "Number of the attempt, from 1, over all times that the delivery was sent again.",
     "ReportCallback.attempt": "Number of the attempt, from 1, over all times that the delivery was sent again.",
     "CallbackResent.attempt": "Number of the first attempt that is made because of it.",
+    "CallbackRequested.since": "From when on its age counts, by which it is given up; null in records of earlier versions.",
+    "CallbackResent.since": "From when on its age counts anew; null in records of earlier versions.",
+    "CallbackDeferred.since": "From when on its age counts: later by what its receiver asked for; null in records of earlier "
+    "versions.",
     "RetiringSecret.until": "From this moment on the secret signs no more.",
 }
 

@@ -18,6 +18,7 @@ class Attempt:
     callback: Callback
     attempt: int
     due: datetime
+    since: datetime | None = None
 
 
 QUEUE: Final = Vocabulary("webhook", {Attempt: "webhook.attempt.v1"})

@@ -58,7 +58,7 @@ class WebhookEndpoints:
         return [row["endpoint"] for row in await self._pool.fetch(WANTING, account, kind, at)]
 
     async def owner_of(self, connection: str) -> str | None:
-        """The account that a connection belongs to; None where the tables don't show it yet."""
+        """The account that a connection belongs to; None where the tables don't show it."""
         found: str | None = await self._pool.fetchval("select owner from connections where connection = $1", connection)
         return found
 

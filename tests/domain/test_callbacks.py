@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from domain import callbacks
 from domain.callbacks import (
     ATTEMPTS,
+    LONGEST_TRIED,
     WAITS,
     Callback,
     CallbackAbandoned,
@@ -23,6 +24,7 @@ from domain.callbacks import (
     ReportCallback,
     RequestCallback,
     ResendCallback,
+    is_over,
     next_try,
 )
 from schemas import events
@@ -31,7 +33,7 @@ from tests.support.spec import START, Rules, at
 
 RULES = Rules(callbacks.needs, callbacks.decide, callbacks.touches, callbacks.evolve, events.WEBHOOK)
 CALLBACK = Callback("whd_1", "acc_1", "whk_1", "send.sent", '{"type":"send.sent"}', "snd_1")
-REQUESTED = CallbackRequested(CALLBACK)
+REQUESTED = CallbackRequested(CALLBACK, START)
 PLACE = ("delivery", "whd_1")
 
 
@@ -40,7 +42,7 @@ def given(*happened):
 
 
 def report(attempt=1, status=500, **more):
-    return ReportCallback("whd_1", attempt, START, 120, more.pop("scale", 1.0), status, **more)
+    return ReportCallback("whd_1", attempt, more.pop("at", START), 120, more.pop("scale", 1.0), status, **more)
 
 
 def deferred(attempt, next_at, **more):
@@ -48,7 +50,11 @@ def deferred(attempt, next_at, **more):
 
 
 def failed(attempt):
-    return CallbackDeferred(CALLBACK, attempt, START, 120, START, 500)
+    return CallbackDeferred(CALLBACK, attempt, START, 120, START, 500, since=START)
+
+
+def expired(attempt, at):
+    return report(attempt, None, error="expired", at=at)
 
 
 def abandoned(attempt, cause, **more):
@@ -120,26 +126,90 @@ def test_a_receiver_is_left_alone_for_as_long_as_it_asks_and_a_day_at_most():
 def test_sent_once_more_it_has_all_its_attempts_again():
     resend = ResendCallback(CALLBACK, "key_1")
     lost = [failed(number) for number in range(1, ATTEMPTS)] + [abandoned(ATTEMPTS, "attempts_exhausted")]
-    when = given(REQUESTED, *lost).when(resend).then(CallbackResent(CALLBACK, ATTEMPTS + 1, "key_1"))
+    when = given(REQUESTED, *lost).when(resend).then(CallbackResent(CALLBACK, ATTEMPTS + 1, "key_1", START))
     (event,) = when.when(report(ATTEMPTS + 1), now=at(hours=1), key="whk_1").events
     assert at(hours=1, seconds=5) <= event.next_at <= at(hours=1, seconds=5.5)
-    given(REQUESTED, delivered()).when(resend).then(CallbackResent(CALLBACK, 2, "key_1"))
-    given(REQUESTED, failed(1)).when(resend).then(CallbackResent(CALLBACK, 2, "key_1"))
+    given(REQUESTED, delivered()).when(resend).then(CallbackResent(CALLBACK, 2, "key_1", START))
+    given(REQUESTED, failed(1)).when(resend).then(CallbackResent(CALLBACK, 2, "key_1", START))
     given().when(resend).then(CallbackRefused("whd_1", "acc_1", "unknown"))
 
 
 def test_what_is_on_its_way_already_is_not_sent_twice_for_being_asked_for_twice():
     resend, refused = ResendCallback(CALLBACK, "key_1"), CallbackRefused("whd_1", "acc_1", "on_its_way")
     given(REQUESTED).when(resend).then(refused)
-    resent = CallbackResent(CALLBACK, 2, "key_1")
+    resent = CallbackResent(CALLBACK, 2, "key_1", START)
     given(REQUESTED, delivered(), resent).when(resend).then(refused)
-    given(REQUESTED, delivered(), resent, failed(2)).when(resend).then(CallbackResent(CALLBACK, 3, "key_1"))
+    given(REQUESTED, delivered(), resent, failed(2)).when(resend).then(CallbackResent(CALLBACK, 3, "key_1", START))
 
 
 def test_sent_once_more_while_it_waits_the_attempt_of_both_counts_once():
     when = given(REQUESTED, failed(1)).when(ResendCallback(CALLBACK, "key_1"))
     when = when.when(report(2, 204), now=at(seconds=1), key="whk_1").then(replace(delivered(2), status=204))
     when.when(report(2), now=at(seconds=2), key="whk_1").then_nothing()
+
+
+# ── when its time is over ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_time_for_all_attempts_is_what_the_schedule_takes_at_the_most():
+    assert sum(1.1 * wait.total_seconds() for wait in WAITS) == pytest.approx(LONGEST_TRIED.total_seconds())
+    end = START + LONGEST_TRIED
+    assert is_over(START, end, 1.0)
+    assert not is_over(START, end - timedelta(milliseconds=1), 1.0)
+    assert is_over(START, START + LONGEST_TRIED / 2, 0.5)
+
+
+@pytest.mark.parametrize("attempts", [0, 1, 4])
+def test_what_nobody_could_be_asked_for_any_more_is_given_up_as_after_the_last_attempt(attempts):
+    end, number = START + LONGEST_TRIED, attempts + 1
+    happened = [REQUESTED, *(failed(one) for one in range(1, number))]
+    given(*happened).when(expired(number, end)).then(
+        replace(abandoned(number, "attempts_exhausted", status=None, error="expired"), at=end)
+    ).and_then_known(PLACE, Delivery(None, number))
+
+
+def test_an_attempt_that_fails_when_its_time_is_over_is_the_last():
+    end = START + LONGEST_TRIED
+    given(REQUESTED).when(report(at=end)).then(replace(abandoned(1, "attempts_exhausted"), at=end))
+    (event,) = given(REQUESTED).when(report(at=end - timedelta(seconds=1))).events
+    assert isinstance(event, CallbackDeferred)
+    given(REQUESTED).when(report(status=204, at=end)).then(replace(delivered(), at=end))
+
+
+def test_sent_once_more_its_time_begins_anew_for_what_was_put_off_before_as_well():
+    """Work from before bears the old time, and stands beside that of the new one."""
+    again, late = at(hours=80), START + LONGEST_TRIED
+    when = given(REQUESTED, failed(1)).when(ResendCallback(CALLBACK, "key_1"), now=again)
+    when.then(CallbackResent(CALLBACK, 2, "key_1", again))
+    when.when(expired(2, late), now=late, key="whk_1").then_nothing()
+    end = again + LONGEST_TRIED
+    when.when(expired(2, end), now=end, key="whk_1").then(
+        replace(abandoned(2, "attempts_exhausted", status=None, error="expired"), at=end)
+    )
+
+
+def test_what_its_receiver_asked_for_comes_on_top_of_its_time():
+    when = given(REQUESTED).when(report(status=429, retry_after=3600))
+    (event,) = when.events
+    ours = next_try("whd_1/1", 1, START, retry_after=None, scale=1.0)
+    assert event.since - START == event.next_at - ours
+    assert given(REQUESTED).when(report()).events[0].since == START
+    end = START + LONGEST_TRIED
+    when.when(expired(2, end), now=end, key="whk_1").then_nothing()
+    later = event.since + LONGEST_TRIED
+    (last,) = when.when(expired(2, later), now=later, key="whk_1").events
+    assert last.cause == "attempts_exhausted"
+
+
+def test_of_what_an_earlier_version_wrote_the_time_is_what_its_worker_says_or_begins_with_the_next_attempt():
+    old = [CallbackRequested(CALLBACK), CallbackDeferred(CALLBACK, 1, START, 120, START, 500)]
+    end = at(days=30)
+    given(*old).when(expired(2, end)).then(
+        replace(abandoned(2, "attempts_exhausted", status=None, error="expired"), at=end)
+    )
+    (event,) = given(*old).when(report(2, at=end), now=end).events
+    assert (type(event), event.since) == (CallbackDeferred, end)
+    given(REQUESTED, replace(failed(1), since=None)).when(expired(2, START)).then_nothing()
 
 
 @settings(max_examples=300)

@@ -1,6 +1,7 @@
 """The tables of webhooks and deliveries: what events make of them, in whatever batches, and again from the log."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from domain import callbacks
 from domain.account import CreateAccount
-from domain.callbacks import Callback, ReportCallback, RequestCallback, ResendCallback
+from domain.callbacks import Callback, CallbackRequested, ReportCallback, RequestCallback, ResendCallback
 from domain.fields import Sealed
 from domain.webhooks import (
     AddWebhook,
@@ -136,3 +137,29 @@ async def test_a_delivery_shows_every_attempt_and_what_comes_next(postgres: Any)
     assert due["whd_0"] is None
     assert due["whd_2"] is None
     assert due["whd_1"] - START >= timedelta(seconds=5)
+
+
+async def test_what_is_told_of_one_mail_is_paged_by_time_whatever_partition_it_stands_in(postgres: Any) -> None:
+    """Positions of several partitions say nothing of each other, and of one moment there may be several."""
+
+    def told(delivery: str, receiver: str) -> tuple[str, CallbackRequested]:
+        endpoint = receiver if receiver.startswith("whk_") else None
+        return receiver, CallbackRequested(Callback(delivery, "acc_1", endpoint, "send.sent", "{}", "snd_1"))
+
+    stand = {"whd_a": (3, 50, 1), "whd_b": (7, 50, 2), "whd_c": (3, 51, 2), "whd_d": (5, 900, 0)}
+    happened = [told(delivery, "whk_1" if stand[delivery][0] == 3 else "acc_1") for delivery in stand]
+    seen = [
+        replace(one, partition=partition, position=position, at=START + timedelta(seconds=second))
+        for one, (partition, position, second) in zip(as_folded(happened), stand.values(), strict=True)
+    ]
+    async with postgres.transaction():
+        await postgres.execute("set local search_path to read")
+        await deliveries.PROJECTION.fold(postgres, seen)
+        for limit in (1, 2, 3):
+            found, before = [], None
+            while page := await deliveries.of_message(postgres, "acc_1", "snd_1", limit=limit, before=before):
+                found += [row.delivery for row in page]
+                before = page[-1].created_at, page[-1].delivery
+            assert found == ["whd_c", "whd_b", "whd_a", "whd_d"]
+        assert await deliveries.of_message(postgres, "acc_1", "snd_1", limit=9, status="failed") == []
+        assert await deliveries.of_message(postgres, "acc_2", "snd_1", limit=9) == []

@@ -10,7 +10,11 @@ from typing import Any
 from aiohttp import web
 from standardwebhooks import Webhook
 
+from domain.callbacks import CallbackAbandoned
 from gateways.local_servers import Servers
+from gateways.log.event_log import EventLog
+from schemas import events, topics
+from schemas.envelope import first
 from tests.support.http_house import HttpHouse, bearer, http_house
 
 #: Waits are so much shorter: 5 s are 25 ms, the whole schedule of 75 hours is a quarter of an hour.
@@ -125,6 +129,29 @@ class WebhookHouse:
                     await asyncio.sleep(0.03)
         except TimeoutError:
             raise AssertionError(f"after {seconds} s: {found}") from None
+
+
+async def disabled(house: WebhookHouse, key: str, path: str, cause: str) -> None:
+    """Returns once the endpoint that this path shows is disabled; it has to be for this cause."""
+    async with asyncio.timeout(20):
+        while (shown := await house.ask("get", path, key, 200))["state"] == "active":
+            await asyncio.sleep(0.03)
+    assert shown["disabledBecause"] == cause
+
+
+async def letters(house: WebhookHouse, endpoint: str) -> list[dict[str, str]]:
+    """The headers of what was kept of this endpoint."""
+    log, found = EventLog(house.http.house.kafka, prefix=house.http.house.prefix), []
+    async for records in log.read_on(topics.DEAD_LETTERS.name, 0, 0):
+        for record in records:
+            if record.key == endpoint:
+                headers = first(record.headers)
+                event = events.WEBHOOK.decode(headers["ce_type"], record.value)
+                assert isinstance(event, CallbackAbandoned)
+                assert event.callback.body, "everything that is needed to act"
+                found.append(headers)
+    await log.close()
+    return found
 
 
 @asynccontextmanager

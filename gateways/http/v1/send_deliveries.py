@@ -16,6 +16,7 @@ from gateways.http.v1.send_routes import ONE, SEND_PARAMETER
 from gateways.http.v1.sends import send_id
 from gateways.http.v1.users import API_KEY
 from gateways.http.v1.webhook_deliveries import (
+    BY_TIME,
     DELIVERY_PARAMETER,
     STATUS_PARAMETER,
     delivery_id,
@@ -77,7 +78,7 @@ class ToldOfSends:
     async def list_of_send(self, request: Request) -> Response:
         """What endpoints and its `callbackUrl` were told of it, or are to be, the newest first."""
         caller = await account_caller(self._services, request, "webhooks:read")
-        page, send = wanted_page(request), send_id(request)
+        page, send = wanted_page(request, BY_TIME), send_id(request)
         await after_position(self._services, request)
         await self._check(caller, send)
         rows = await deliveries.of_message(

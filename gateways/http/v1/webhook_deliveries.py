@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, get_args
@@ -39,7 +40,7 @@ from gateways.log.decisions import Asked
 from projections import deliveries
 from projections.deliveries import DeliveryRow
 from schemas import commands, topics
-from schemas.envelope import stamp
+from schemas.envelope import milliseconds, moment, stamp
 from schemas.ids import ALPHABET
 
 DELIVERY_ID: Final = re.compile(f"whd_[{ALPHABET}]{{26}}")
@@ -178,28 +179,53 @@ def _since(body: dict[str, Any]) -> tuple[datetime, str | None]:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """How a list of deliveries is ordered: what its cursors look like, which a row's is, and the place that one names."""
+
+    cursor: re.Pattern[str]
+    of: Callable[[DeliveryRow], str]
+    place: Callable[[str], Any]
+
+
+def _time_and_delivery(cursor: str) -> tuple[datetime, str]:
+    at, _, delivery = cursor.partition("/")
+    return moment(int(at)), delivery
+
+
+#: Of what stands in one partition.
+BY_POSITION: Final = Order(POSITION, lambda row: str(row.position), int)
+#: Of what stands in several.
+BY_TIME: Final = Order(
+    re.compile(f"[0-9]{{1,13}}/{DELIVERY_ID.pattern}"),
+    lambda row: f"{milliseconds(row.created_at)}/{row.delivery}",
+    _time_and_delivery,
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """Which deliveries a list is to show: those whose position is below `before`, and that are in this state."""
+    """Which deliveries a list is to show: those behind the place `before`, and that are in this state."""
 
     limit: int
-    before: int | None
+    before: Any
     status: str | None
+    order: Order
 
     def shown(self, rows: list[DeliveryRow]) -> tuple[bytes, str]:
         """The page that these rows are, of which there may be one too many, and its ETag."""
-        last = str(rows[self.limit - 1].position) if len(rows) > self.limit else None
+        last = self.order.of(rows[self.limit - 1]) if len(rows) > self.limit else None
         return pages.page([_json(row) for row in rows[: self.limit]], last)
 
 
-def wanted_page(request: Request) -> Page:
+def wanted_page(request: Request, order: Order = BY_POSITION) -> Page:
     """Raises a Problem (400) that tells all that is wrong."""
     faults = Faults()
     status = query_of(request, QUERY, faults).get("status")
     if status is not None and status not in STATUSES:
         faults.add("/query/status", f"`status` has to be one of {', '.join(STATUSES)}.")
-    limit, before = pages.limit_of(request, faults), pages.cursor_of(request, POSITION, faults)
+    limit, before = pages.limit_of(request, faults), pages.cursor_of(request, order.cursor, faults)
     faults.refuse()
-    return Page(limit, int(before) if before else None, status)
+    return Page(limit, order.place(before) if before else None, status, order)
 
 
 def delivery_id(request: Request) -> str:

@@ -96,7 +96,10 @@ class AccountSecret(BaseModel):
 
 
 class DeliveryAttempt(BaseModel):
-    """One attempt. `status` is null where there was no answer, `error` null where the answer was 200 to 299."""
+    """One attempt. `status` is null where there was no answer, `error` null where the answer was 200 to 299.
+
+    Nobody was asked where `error` is `expired`, `endpoint_removed` or `endpoint_disabled`.
+    """
 
     model_config = shown(AN_ATTEMPT)
 

@@ -11,19 +11,20 @@ import pytest
 from aiohttp import web
 from prometheus_client import generate_latest
 
-from domain.callbacks import ATTEMPTS, CallbackAbandoned
+from domain.callbacks import ATTEMPTS
 from domain.connection_commands import ReportRefresh, RevokeConnection
 from handlers import webhook_deliver
-from schemas import events, topics
-from schemas.envelope import first
 from tests.support.connected import Person, person
 from tests.support.http_house import bearer
 from tests.support.webhook_house import (
+    SCALE,
     SECONDS,
     Received,
     Receiver,
     WebhookHouse,
     answering,
+    disabled,
+    letters,
     receiving,
     verified,
 )
@@ -244,30 +245,6 @@ async def test_a_receiver_that_is_gone_is_asked_once_and_disabled(house: Webhook
     assert letter["deadlettercause"] == "webhook_gone"
 
 
-async def disabled(house: WebhookHouse, key: str, path: str, cause: str) -> None:
-    async with asyncio.timeout(20):
-        while (shown := await house.ask("get", path, key, 200))["state"] == "active":
-            await asyncio.sleep(0.03)
-    assert shown["disabledBecause"] == cause
-
-
-async def letters(house: WebhookHouse, endpoint: str) -> list[dict[str, str]]:
-    """The headers of what was kept of this endpoint."""
-    from gateways.log.event_log import EventLog
-
-    log, found = EventLog(house.http.house.kafka, prefix=house.http.house.prefix), []
-    async for records in log.read_on(topics.DEAD_LETTERS.name, 0, 0):
-        for record in records:
-            if record.key == endpoint:
-                headers = first(record.headers)
-                event = events.WEBHOOK.decode(headers["ce_type"], record.value)
-                assert isinstance(event, CallbackAbandoned)
-                assert event.callback.body, "everything that is needed to act"
-                found.append(headers)
-    await log.close()
-    return found
-
-
 async def test_after_ten_attempts_it_is_given_up_kept_and_its_endpoint_disabled(
     house: WebhookHouse, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +257,29 @@ async def test_after_ten_attempts_it_is_given_up_kept_and_its_endpoint_disabled(
     assert (shown["status"], len(shown["attempts"]), len(receiver.calls)) == ("failed", ATTEMPTS, ATTEMPTS)
     (letter,) = await letters(house, hook["id"])
     assert letter["deadlettercause"] == "webhook_abandoned"
+
+
+async def test_a_receiver_that_hangs_is_given_up_in_time_though_most_have_far_fewer_attempts(
+    house: WebhookHouse, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domain.callbacks.LONGEST_TRIED", timedelta(seconds=3 * SECONDS) / SCALE)
+
+    async def hung(_: Receiver, request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    async with receiving(hung) as receiver:
+        hook = await house.webhook(key, receiver.url)
+        deliveries = [await house.test(key, hook) for _ in range(20)]
+        await disabled(house, key, f"/v1/webhooks/{hook['id']}", "abandoned")
+        for delivery in deliveries:
+            shown = await house.delivery(key, hook, delivery, ended)
+            assert shown["status"] == "failed"
+            assert len(shown["attempts"]) < ATTEMPTS
+            *made, last = [one["error"] for one in shown["attempts"]]
+            assert {*made} <= {"timed_out"}
+            assert last in ("timed_out", "expired", "endpoint_disabled")
+    assert "webhook_abandoned" in {letter["deadlettercause"] for letter in await letters(house, hook["id"])}
 
 
 async def test_both_secrets_sign_for_a_while_after_a_rotation(house: WebhookHouse, key: str) -> None:

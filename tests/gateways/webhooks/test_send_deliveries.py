@@ -1,6 +1,7 @@
 """What was told of a mail, to endpoints and to its own callback, can be looked at and sent again by the mail (E-05)."""
 
 import asyncio
+from base64 import urlsafe_b64encode
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -122,6 +123,29 @@ async def nobody_else_sees_them(house: WebhookHouse, ada: Person, send: str, del
         assert {one["pointer"] for one in (await answer.json())["errors"]} == {"/query/status", "/query/limit"}
     await house.ask("delete", f"/v1/users/{ada.id}", ada.key, 204)
     assert (await house.ask("get", where, ada.key, 404))["code"] == "not_found"
+
+
+async def test_pages_of_what_was_told_of_a_mail_lose_nothing_though_it_stands_in_several_partitions(
+    house: WebhookHouse, ada: Person
+) -> None:
+    async with receiving() as bare, receiving() as registered:
+        await house.webhook(ada.key, registered.url, events=["send.cancelled"])
+        send = await cancelled(house, ada, bare.url)
+        where = f"/v1/messages/{send}/deliveries"
+        both = [one["id"] for one in await listed_both(house, ada, where)]
+    await house.http.services.pool.execute(
+        "update deliveries d set position = 50, partition = n.partition from unnest($1::text[], '{3,7}'::int[]) "
+        "as n(delivery, partition) where d.delivery = n.delivery",
+        both,
+    )  # fmt: skip
+    found, cursor = [], ""
+    while cursor is not None:
+        page = await house.ask("get", f"{where}?limit=1{cursor and '&cursor=' + cursor}", ada.key, 200)
+        found += [one["id"] for one in page["items"]]
+        cursor = page["nextCursor"]
+    assert found == both
+    position = urlsafe_b64encode(b"50").decode().rstrip("=")
+    assert (await house.ask("get", f"{where}?cursor={position}", ada.key, 400))["code"] == "invalid_request"
 
 
 class Failing:
