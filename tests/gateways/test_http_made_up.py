@@ -27,7 +27,7 @@ CHECKS = [
     "missing_required_header",
 ]
 PHASES = ["examples", "coverage", "fuzzing", "stateful"]
-EXAMPLES = 20
+EXAMPLES = 10
 
 
 @pytest.fixture
