@@ -1,6 +1,5 @@
 """Who lists sends or connections and streams from the list's position hears of each change once, and of no other."""
 
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,6 @@ from gateways.http.resume import places_in
 from gateways.local_servers import Servers
 from schemas.topics import CONNECTION_EVENTS, SEND_EVENTS
 from tests.support.asked_sends import AskedSends, Writer, asked_sends
-from tests.support.servers import create_database, drop_database
 from tests.support.sse_client import sse
 from tests.support.streams_house import serving_live
 
@@ -23,11 +21,8 @@ LISTS = ("/v1/messages", "/v1/connections")
 
 @pytest.fixture(scope="module")
 async def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AskedSends]:
-    name = f"list_positions_{uuid.uuid4().hex}"
-    database = create_database(servers, name)
-    async with asked_sends(servers, database, f"{name}.", tmp_path_factory.mktemp("house")) as house:
+    async with asked_sends(servers, "list_positions", tmp_path_factory.mktemp("house")) as house:
         yield house
-    drop_database(servers, name)
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +18,6 @@ from schemas.send_message import MOST_IN_EVENT
 from tests.support.asked_sends import SEND, AskedSends, Writer, asked_sends
 from tests.support.connected import person
 from tests.support.http_house import bearer, served
-from tests.support.servers import create_database, drop_database
 
 MEMBERS = {
     "id", "userId", "status", "code", "cause", "connectionId", "provider", "subject", "to", "cc", "bcc", "createdAt",
@@ -30,11 +28,8 @@ AT = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 @pytest.fixture(scope="module")
 async def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AskedSends]:
-    name = f"sends_{uuid.uuid4().hex}"
-    database = create_database(servers, name)
-    async with asked_sends(servers, database, f"{name}.", tmp_path_factory.mktemp("house")) as house:
+    async with asked_sends(servers, "sends", tmp_path_factory.mktemp("house")) as house:
         yield house
-    drop_database(servers, name)
 
 
 @pytest.fixture

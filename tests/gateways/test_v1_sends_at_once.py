@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -24,7 +23,6 @@ from schemas.ids import new_id
 from tests.gateways.test_v1_operations import Behind, deciding
 from tests.support.asked_sends import SEND, AskedSends, Writer, asked_sends
 from tests.support.http_house import served
-from tests.support.servers import create_database, drop_database
 from tests.support.waiting import until
 
 HAN = "".join(map(chr, range(0x4E00, 0x4E00 + 8_000)))
@@ -32,11 +30,8 @@ HAN = "".join(map(chr, range(0x4E00, 0x4E00 + 8_000)))
 
 @pytest.fixture(scope="module")
 async def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AskedSends]:
-    name = f"at_once_{uuid.uuid4().hex}"
-    database = create_database(servers, name)
-    async with asked_sends(servers, database, f"{name}.", tmp_path_factory.mktemp("house")) as house:
+    async with asked_sends(servers, "at_once", tmp_path_factory.mktemp("house")) as house:
         yield house
-    drop_database(servers, name)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What is asked to be sent and can't be, over real HTTP: everything that is wrong is told at once, and nothing is sent."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +20,6 @@ from gateways.stores.rates import Limit
 from schemas.send_message import MOST_IN_EVENT
 from tests.support.asked_sends import SEND, AskedSends, Writer, asked_sends
 from tests.support.http_house import served
-from tests.support.servers import create_database, drop_database
 
 #: What could end a line, a field or a command, or read as another recipient, wherever it is let through.
 BREAKS = [
@@ -47,11 +45,8 @@ NO_ADDRESSES = [
 
 @pytest.fixture(scope="module")
 async def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AskedSends]:
-    name = f"refused_{uuid.uuid4().hex}"
-    database = create_database(servers, name)
-    async with asked_sends(servers, database, f"{name}.", tmp_path_factory.mktemp("house")) as house:
+    async with asked_sends(servers, "refused", tmp_path_factory.mktemp("house")) as house:
         yield house
-    drop_database(servers, name)
 
 
 @pytest.fixture(scope="module")

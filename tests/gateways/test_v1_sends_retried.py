@@ -1,7 +1,6 @@
 """Mails that two ask for at once to be tried again."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,16 +9,12 @@ import pytest
 from gateways.local_servers import Servers
 from projections import send_grounds
 from tests.support.asked_sends import AskedSends, asked_sends
-from tests.support.servers import create_database, drop_database
 
 
 @pytest.fixture
 async def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AskedSends]:
-    name = f"retried_{uuid.uuid4().hex}"
-    database = create_database(servers, name)
-    async with asked_sends(servers, database, f"{name}.", tmp_path_factory.mktemp("house")) as house:
+    async with asked_sends(servers, "retried", tmp_path_factory.mktemp("house")) as house:
         yield house
-    drop_database(servers, name)
 
 
 async def test_one_that_was_tried_again_since_somebody_looked_is_not_tried_once_more(

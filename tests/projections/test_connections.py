@@ -64,14 +64,6 @@ async def table(connection: Any, *commands: Any, cuts: Any = ()) -> dict[str, di
     return {row[0]: dict(zip(NAMES, row, strict=True)) for row in rows}
 
 
-@pytest.fixture
-async def postgres(database: str) -> Any:
-    await migrate(database)
-    connection = await asyncpg.connect(database)
-    yield connection
-    await connection.close()
-
-
 async def test_a_connected_mailbox_is_a_row(postgres: Any) -> None:
     command = authorise(scopes=[COMPOSE], now=START)
     row = (await table(postgres, command))["con_1"]

@@ -3,9 +3,6 @@
 from datetime import timedelta
 from typing import Any
 
-import asyncpg
-import pytest
-
 from domain.callbacks import Callback, CallbackRefused, CallbackRequested
 from domain.fields import Digest, Sealed
 from domain.outcomes import CommandFailed, CommandLapsed, CommandUnreadable
@@ -14,21 +11,12 @@ from domain.users import UserDeleted, UserRefused
 from domain.webhook_words import TEST
 from domain.webhooks import WebhookAdded, WebhookRefused
 from projections.decisions import KEPT_DAYS, PROJECTIONS, table_of
-from projections.migrate import migrate
 from projections.projection import Folded
 from schemas import topics
 from tests.support.user_history import START
 
 ACCOUNT, SEND, WEBHOOK = topics.ACCOUNT_EVENTS.name, topics.SEND_EVENTS.name, topics.WEBHOOK_EVENTS.name
 Row = tuple[str, str, str | None, str | None]
-
-
-@pytest.fixture
-async def postgres(database: str) -> Any:
-    await migrate(database)
-    connection = await asyncpg.connect(database)
-    yield connection
-    await connection.close()
 
 
 async def rows_of(postgres: Any, topic: str, seen: list[Folded], width: int) -> list[Row]:

@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import asyncpg
 import pytest
 
 from domain.send_commands import DoubtAttempt, NoteTransmission
-from projections.migrate import migrate
 from projections.sends import PROJECTION
 from tests.support.send_words import SEND, SMTP, USER, claim, report, request
 from tests.support.spec import SEND as RULES
@@ -14,15 +12,6 @@ from tests.support.user_history import as_folded, decided
 
 #: By SMTP, with little time for the attempt, of which nothing is heard in time.
 LOST = [request(SMTP), claim(seconds=1.5), NoteTransmission(SEND, USER, 1), DoubtAttempt(SEND, USER, 1)]
-
-
-@pytest.fixture
-async def postgres(database: str) -> Any:
-    await migrate(database)
-    connection = await asyncpg.connect(database)
-    await connection.execute("set search_path to read")
-    yield connection
-    await connection.close()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from gateways.local_servers import Servers
 from projections import connection_feed, send_feed, user_feed
 from projections.feed import KEPT_DAYS
-from projections.migrate import migrate
 from projections.projection import Folded, Projection
 from projections.replay import Rebuild
 from schemas.topics import CONNECTION_EVENTS, SEND_EVENTS
@@ -36,15 +34,6 @@ Happened = list[tuple[str, Any]]
 LIVES = {SEND_EVENTS.name: (send_life, "snd"), CONNECTION_EVENTS.name: (connection_life, "con")}
 #: Broken, mended, and broken again for longer than is kept.
 BROKEN = [("usr_1", event) for event, _ in connection_life("con_1", "usr_1", "acc_1")]
-
-
-@pytest.fixture
-async def postgres(database: str) -> Any:
-    await migrate(database)
-    connection = await asyncpg.connect(database)
-    await connection.execute("set search_path to read")
-    yield connection
-    await connection.close()
 
 
 def lives(topic: str, number: int) -> Happened:

@@ -5,9 +5,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import asyncpg
-import pytest
-
 from domain import callbacks
 from domain.account import CreateAccount
 from domain.callbacks import Callback, CallbackRequested, ReportCallback, RequestCallback, ResendCallback
@@ -21,21 +18,12 @@ from domain.webhooks import (
     RotateWebhook,
 )
 from projections import deliveries, webhooks
-from projections.migrate import migrate
 from projections.projection import Folded, Projection
 from schemas import events
 from tests.support.spec import ACCOUNT, Rules
 from tests.support.user_history import START, as_folded, decided
 
 CALLBACKS = Rules(callbacks.needs, callbacks.decide, callbacks.touches, callbacks.evolve, events.WEBHOOK)
-
-
-@pytest.fixture
-async def postgres(database: str) -> Any:
-    await migrate(database)
-    connection = await asyncpg.connect(database)
-    yield connection
-    await connection.close()
 
 
 async def rows_of(postgres: Any, projection: Projection, seen: list[Folded], cuts: set[int]) -> dict[str, Any]:

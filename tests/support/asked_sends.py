@@ -1,6 +1,7 @@
 """A house behind HTTP whose users' mailboxes are at a double of Gmail: what is asked of it to be sent goes out there."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from schemas.ids import new_id
 from tests.support.connected import SENDS, Person, person
 from tests.support.gmail.double import GmailFake, Token
 from tests.support.http_house import HttpHouse, bearer, http_house
+from tests.support.servers import create_database, drop_database
 
 SEND = "/v1/messages/send"
 Answer = tuple[int, Any, Mapping[str, str]]
@@ -137,11 +139,12 @@ class Writer:
 
 
 @asynccontextmanager
-async def asked_sends(
-    servers: Servers, database: str, prefix: str, folder: Path, **said: Any
-) -> AsyncIterator[AskedSends]:
-    """All of it, until the block ends. `said`: settings."""
+async def asked_sends(servers: Servers, name: str, folder: Path, **said: Any) -> AsyncIterator[AskedSends]:
+    """All of it, in a database of its own, until the block ends. `said`: settings."""
+    own = f"{name}_{uuid.uuid4().hex}"
+    database = create_database(servers, own)
     async with GmailFake({"-": Token("-")}) as gmail:
         settings = {"google_api_url": gmail.url, "provider_timeout": 2.0, "retry_scale": 0.02} | said
-        async with http_house(servers, database, prefix, folder, **settings) as http:
+        async with http_house(servers, database, f"{own}.", folder, **settings) as http:
             yield AskedSends(http, gmail)
+    drop_database(servers, own)
